@@ -1,0 +1,1 @@
+"""The asyncio client: links that heal, sessions that register again, proxies, the connected object."""

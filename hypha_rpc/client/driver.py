@@ -1,0 +1,103 @@
+"""The asyncio side of an endpoint's port: sends, runs, wakes, keeps answers while the link is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from hypha_rpc.client.proxies import RemoteFunction
+from hypha_rpc.client.runner import Runner
+
+if TYPE_CHECKING:
+    from hypha_rpc.client.rpc import RPC
+    from hypha_rpc.endpoint import Reference, Running
+
+__all__ = ["Driver"]
+
+_log = logging.getLogger("hypha_rpc.client")
+_KEEP_FRAMES: Final = 1024
+_KEEP_BYTES: Final = 64 * 1024 * 1024
+_SLACK_S: Final = 0.01
+
+
+class Driver:
+    """`Port` for one `RPC`."""
+
+    def __init__(self, rpc: RPC) -> None:
+        self._rpc = rpc
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self.runner = Runner()
+        self.refused = 0
+
+    # -- Port --------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Send, or keep for the next connection (within bounds: the oldest goes first)."""
+        if self._rpc.transmit(frame):
+            return
+        self._kept.append(frame)
+        self._kept_bytes += len(frame)
+        while len(self._kept) > _KEEP_FRAMES or self._kept_bytes > _KEEP_BYTES:
+            self._kept_bytes -= len(self._kept.popleft())
+
+    def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Run a function of ours."""
+        self.runner.start(self._rpc.endpoint, job, args, kwargs)
+
+    def cancel(self, job: Running) -> None:
+        """Stop a function of ours."""
+        self.runner.cancel(job)
+
+    def wake(self, at: float) -> None:
+        """Tick at about *at*; one timer serves them all."""
+        if at >= self._timer_at - _SLACK_S:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._rpc.loop.call_at(at + _SLACK_S, self._tick)
+
+    def event(self, header: dict[str, Any], extra: dict[str, Any]) -> None:
+        """An event arrived."""
+        self._rpc.events.received(header, extra)
+
+    def proxy(self, reference: Reference) -> Callable[..., Any]:
+        """A remote function."""
+        return RemoteFunction(self._rpc, reference)
+
+    def dropped(self, reason: str) -> None:
+        """A frame was refused; the first few are worth a line."""
+        self.refused += 1
+        if self.refused <= 10:
+            _log.warning("a received frame was dropped: %.200s", reason)
+
+    # -- life --------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """The link is up: send the answers that were kept."""
+        kept, self._kept, self._kept_bytes = self._kept, deque(), 0
+        for frame in kept:
+            self.send(frame)
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Stop the timer and all functions; returns their tasks to await."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = float("inf")
+        self._kept.clear()
+        return self.runner.close()
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = self._rpc.loop.time()
+        wishes = (self._rpc.endpoint.tick(now), self._rpc.expire(now))
+        for at in wishes:
+            if at is not None:
+                self.wake(at)

@@ -1,0 +1,552 @@
+"""Class `RPC`: the conversation of one client, with the names that programs use.
+
+Joins an `Endpoint` (what is said), a `Link` (over what) and a `Session` (what the
+server must know) on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hypha_rpc.addresses import ServiceId, absolute, workspace_of
+from hypha_rpc.client import codecs, services
+from hypha_rpc.client.driver import Driver
+from hypha_rpc.client.events import Handler
+from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
+from hypha_rpc.client.link import Link
+from hypha_rpc.client.options import ABSENT
+from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteService
+from hypha_rpc.client.schemas import service_schema
+from hypha_rpc.client.server_events import ClientEvents
+from hypha_rpc.client.session import Session
+from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
+from hypha_rpc.errors import ConnectionLost, HyphaError, PeerGone
+from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.transports.base import Buffer, Closed
+from hypha_rpc.wire.values import Decoder, Encoder, default_forms
+
+__all__ = ["RPC"]
+
+_log = logging.getLogger("hypha_rpc.client")
+
+_AGAIN_S: Final = 0.1
+_PATIENCE_S: Final = 1.0
+_PATIENCE_AFTER_RECONNECT_S: Final = 6.0
+_FRESH_S: Final = 10.0
+
+
+class RPC(LegacyViews):
+    """One client.
+
+    Args:
+        connection: None for encoding and decoding only; an object with ``emit_message``,
+            ``on_message``, ``on_connected``, ``manager_id`` (existing programs bring their own).
+        client_id: own client id; random if not given.
+        workspace: own workspace, if known already.
+        method_timeout, rintf_timeout: longest silence of a call, in seconds.
+        silent: announce nothing to the server.
+        app_id: recorded with every service.
+        server_base_url: the server's public URL.
+        long_message_chunk_size: bytes of a piece of a big message.
+    """
+
+    def __init__(
+        self,
+        connection: Any = None,
+        client_id: str | None = None,
+        default_context: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        codecs: Mapping[str, Any] | None = None,
+        method_timeout: float | None = None,
+        rintf_timeout: float | None = None,
+        max_message_buffer_size: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
+        workspace: str | None = None,
+        silent: bool = False,
+        logger: Any = ABSENT,
+        app_id: str | None = None,
+        server_base_url: str | None = None,
+        long_message_chunk_size: int | None = None,
+    ) -> None:
+        options = EndpointOptions(
+            method_timeout_s=method_timeout or EndpointOptions.method_timeout_s,
+            rintf_timeout_s=rintf_timeout or EndpointOptions.rintf_timeout_s,
+            chunk_size=min(long_message_chunk_size or EndpointOptions.chunk_size, 490_000),
+            mapping=ObjectProxy,
+        )
+        self.name = name
+        self.app_id = app_id or "*"
+        self._loop = loop
+        self._link: Link | None = None
+        self._retrying: set[PendingCall] = set()
+        self.port = Driver(self)
+        address = f"{workspace or 'local'}/{client_id or secrets.token_hex(12)}"
+        self.endpoint = Endpoint(
+            self.port,
+            address,
+            secrets.token_hex(14),
+            forms=default_forms().copy(),
+            options=options,
+            server_url=server_base_url,
+        )
+        self.events = ClientEvents(self)
+        self.session = Session(self, silent=silent)
+        self.server_level = 0
+        self.manager_address = "*/"
+        self._server_refused: BaseException | None = None
+        self._disconnecting = False
+        for codec in (codecs or {}).values():
+            self.register_codec(codec)
+        self._legacy = LegacyConnection(self, connection) if connection is not None else None
+
+    # -- link --------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop this client lives in."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    @property
+    def connection_info(self) -> dict[str, Any]:
+        """What the server said at the latest connection."""
+        return self._link.info if self._link is not None else {}
+
+    async def open(self, link: Link) -> None:
+        """Connect over *link* for the first time.
+
+        Raises:
+            ConnectionFailed: not reachable, or refused; nothing is left behind.
+        """
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        try:
+            await link.open()
+        except BaseException as error:
+            self._finish(ConnectionLost(f"Connection is closed: {error}"))
+            raise
+
+    def transmit(self, frame: bytes) -> bool:
+        """Send one frame now; False when there is no connection."""
+        if self._link is not None:
+            return self._link.send((frame,))
+        return self._legacy is not None and self._legacy.send(frame)
+
+    def link_frame(self, data: Buffer) -> None:
+        """A frame arrived (`LinkListener`)."""
+        self.endpoint.receive(data, self.loop.time())
+
+    async def link_up(self, info: dict[str, Any]) -> None:
+        """A connection is open (`LinkListener`)."""
+        core = self.endpoint.core
+        core.address = f"{info['workspace']}/{core.address.partition('/')[2]}"
+        if isinstance(info.get("public_base_url"), str):
+            core.server_url = info["public_base_url"]
+        self.server_level = info["x"] if isinstance(info.get("x"), int) else 0
+        self.manager_address = f"*/{info['manager_id']}"
+        self.port.flush()
+        await self.session.start(info)
+        self.events.emit_local("connected", self.as_mapping(info))
+        self.events.emit_local("manager_refreshed", {"workspace": info["workspace"]})
+
+    def link_down(self, closed: Closed) -> None:
+        """The connection broke; the link redials (`LinkListener`)."""
+        self.session.stop()
+        self.endpoint.link_down(self.loop.time())
+
+    def link_gave_up(self, error: BaseException) -> None:
+        """The server refused for good (`LinkListener`)."""
+        _log.warning("Server refused reconnection: %s", error)
+        self._server_refused = error
+        self._finish(ConnectionLost(f"Connection is closed: Server refused reconnection: {error}"))
+
+    # -- calls -------------------------------------------------------------------
+
+    def call(
+        self, reference: Reference, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[PendingCall] = PendingCall
+    ) -> PendingCall:
+        """Call a function of a peer; what goes wrong is in the future."""
+        if asyncio._get_running_loop() is not self.loop:
+            raise RuntimeError(
+                "a remote function must be called in the event loop of its connection; "
+                "from another thread use asyncio.run_coroutine_threadsafe, or hypha_rpc.sync"
+            )
+        call = kind(self, (reference, args, kwargs))
+        if self.session.ready:
+            self.make(call)
+        elif self.endpoint.closed is not None:
+            call.set_exception(ConnectionLost("Connection is closed"))
+        elif self._link is None or not self.session.wait(
+            call, self.loop.time() + self.endpoint.core.options.method_timeout_s
+        ):
+            self.make(call)
+        return call
+
+    def make(self, call: PendingCall) -> None:
+        """Hand *call* to the endpoint."""
+        request = call.request
+        if request is None or call.done():
+            return
+        reference, args, kwargs = request
+        if reference.target.startswith("*/"):
+            reference = reference._replace(target=self.manager_address)
+        try:
+            call_id = self.endpoint.call(reference, args, kwargs, call, self.loop.time())
+        except Exception as error:  # supervision boundary: whatever encoding runs into belongs to the caller
+            call.rpc = None
+            call.set_exception(error)
+            return
+        if not call.done():
+            call.call_id = call_id
+
+    async def call_now(self, reference: Reference, *args: Any, **kwargs: Any) -> Any:
+        """Call without waiting for the session to be ready."""
+        call = PendingCall(self, (reference, args, kwargs))
+        self.make(call)
+        return await call
+
+    def call_again(self, call: PendingCall, error: BaseException) -> bool:
+        """Make *call* again a little later if it provably never reached its callee (python-client §7.7).
+
+        A peer whose link dropped is away for a moment, and after our own reconnection
+        the others may still be coming back.
+        """
+        if not isinstance(error, PeerGone) or error.may_have_run or call.request is None:
+            return False
+        now = self.loop.time()
+        if call.give_up_at is None:
+            fresh = self._link is not None and self._link.reconnects and now - self.session.ready_since < _FRESH_S
+            call.give_up_at = now + (_PATIENCE_AFTER_RECONNECT_S if fresh else _PATIENCE_S)
+        if self.endpoint.closed is not None or now >= call.give_up_at:
+            return False
+        self._retrying.add(call)
+        self.loop.call_later(_AGAIN_S, self._retry, call)
+        return True
+
+    def _retry(self, call: PendingCall) -> None:
+        if call not in self._retrying:
+            return
+        self._retrying.discard(call)
+        if call.done():
+            return
+        if self.session.ready or self._link is None:
+            self.make(call)
+        elif not self.session.wait(call, self.loop.time() + self.endpoint.core.options.method_timeout_s):
+            self.make(call)
+
+    def abandon(self, call_id: str) -> None:
+        """Nobody waits for a call any more."""
+        self.endpoint.abandon(call_id)
+
+    def expire(self, now: float) -> float | None:
+        """Let time pass for calls that wait for the link; returns when to look again."""
+        return self.session.expire(now)
+
+    def current_target(self, target: str) -> str:
+        """Where calls to *target* go now; the manager may have moved."""
+        return self.manager_address if target.startswith("*/") else target
+
+    def manager_reference(self, method: str) -> Reference:
+        """A method of the workspace manager, wherever it lives."""
+        return Reference("*/", f"services.default.{method}")
+
+    # -- services ----------------------------------------------------------------
+
+    def add_service(self, api: Any, overwrite: bool = False, *, announce: bool = False) -> ObjectProxy:
+        """Make a service callable without telling the server.
+
+        Args:
+            api: a dictionary or an object.
+            overwrite: replace one of the same id.
+            announce: tell the server at the next reconnection.
+
+        Returns:
+            The stored service.
+
+        Raises:
+            ValueError: ``Service already exists: <id>``, or something is wrong with it.
+        """
+        service = services.build_service(api, workspace_of(self.endpoint.address), announce=announce)
+        if service.id in self.endpoint.exports.services and not overwrite:
+            text = f"Service already exists: {service.id}, please specify a different id (not {service.id}) or overwrite=True"
+            raise ValueError(text)
+        self.endpoint.exports.add(service)
+        return self._stored(service)
+
+    async def register_service(
+        self, api: Any, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> ObjectProxy:
+        """Register a service (python-client §5.1).
+
+        Args:
+            api: a dictionary with an ``id``, or an object.
+            config: options as a dictionary; keywords win.
+            **options: ``overwrite``, ``notify`` (tell the server; default True), ``check_type``.
+
+        Returns:
+            The service info, with its absolute ``id``.
+
+        Raises:
+            ValueError: the id is taken, or something is wrong with the service.
+            ConnectionError: the connection is closed.
+            RuntimeError: the server refuses; nothing is registered then.
+        """
+        chosen = {**(config or {}), **options}
+        notify = chosen.get("notify", True)
+        if self.endpoint.closed is not None:
+            raise ConnectionLost("Connection is closed")
+        before = self.endpoint.exports.services.get(_id_of(api))
+        stored = self.add_service(api, bool(chosen.get("overwrite", False)), announce=notify)
+        service = self.endpoint.exports.services[str(stored["id"])]
+        if notify:
+            try:
+                await self._announce(service)
+            except (HyphaError, ConnectionError, TimeoutError, PermissionError) as error:
+                self._undo(service, before)
+                if self.endpoint.closed is not None:
+                    raise ConnectionLost("Connection is closed") from error
+                raise _Refused(f"Failed to notify workspace manager: {error}") from error
+        return self.as_mapping(self._info(service))
+
+    def _undo(self, service: Service, before: Service | None) -> None:
+        if self.endpoint.exports.services.get(service.id) is service:
+            self.endpoint.exports.remove(service.id)
+            if before is not None:
+                self.endpoint.exports.add(before)
+
+    async def _announce(self, service: Service) -> None:
+        description = services.announcement(service, self.endpoint.address, self.app_id)
+        await self.call(self.manager_reference("register_service"), (description,), {})
+
+    async def unregister_service(self, service: Any, notify: bool = True) -> None:
+        """Withdraw a service.
+
+        Args:
+            service: its id in any form, or something with an ``id``.
+            notify: tell the server.
+
+        Raises:
+            ValueError: it is not a service of this client.
+            KeyError: ``Service not found: <id>``.
+        """
+        name = services.local_id(service, self.endpoint.address)
+        removed = self.endpoint.exports.remove(name)
+        if removed is None:
+            raise _NoSuchService(f"Service not found: {name}")
+        if notify and removed.announce and not name.startswith("_rintf_"):
+            full = f"{self.endpoint.address}:{name}"
+            await self.call(self.manager_reference("unregister_service"), (full,), {})
+
+    def get_local_service(self, service_id: str, context: Mapping[str, Any] | None = None) -> ObjectProxy:
+        """Return a registered service to a caller that may have it.
+
+        Raises:
+            KeyError: there is none.
+            PermissionError: the caller in *context* may not have it.
+        """
+        service = self.endpoint.exports.services.get(service_id)
+        if service is None:
+            raise KeyError(f"Service not found: {service_id}")
+        if context is not None:
+            caller = f"{context.get('ws')}/{str(context.get('from', '')).rpartition('/')[2]}"
+            verb = f"getting protected service: {service_id}"
+            refusal = service.refusal(caller, workspace_of(self.endpoint.address), verb)
+            if refusal is not None:
+                raise PermissionError(refusal)
+        return self._stored(service)
+
+    def get_all_local_services(self) -> dict[str, ObjectProxy]:
+        """Every registered service by its local id."""
+        return {name: self._stored(service) for name, service in list(self.endpoint.exports.services.items())}
+
+    def get_client_info(self) -> dict[str, Any]:
+        """Own id and the info of every announced service; callable from any thread."""
+        own = list(self.endpoint.exports.services.values())
+        return {
+            "id": self.endpoint.address.partition("/")[2],
+            "services": [self._info(service) for service in own if service.announce],
+        }
+
+    async def get_service_schema(self, service: Mapping[str, Any]) -> Any:
+        """The schema of a service: its functions, values and nested members."""
+        return service_schema(dict(service))
+
+    def _stored(self, service: Service) -> ObjectProxy:
+        own = {"id": service.id, **service.info, "config": ObjectProxy(service.config), **service.members}
+        return ObjectProxy.fromDict(own)
+
+    def _info(self, service: Service) -> dict[str, Any]:
+        info = services.announcement(service, self.endpoint.address, self.app_id)
+        return {**info, "config": dict(service.config)}
+
+    async def get_remote_service(
+        self, service_uri: str | None = None, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> RemoteService:
+        """Fetch a service from its provider, without asking the server.
+
+        Args:
+            service_uri: ``[workspace/]client:service[@app]``; the workspace manager if None.
+            config: options as a dictionary: ``timeout``, ``case_conversion``.
+            **options: the same as keywords.
+        """
+        chosen = {**(config or {}), **options}
+        query = ServiceId.parse(service_uri or f"{self.manager_address}:default")
+        if query.client is None:
+            raise ValueError(f"a service is fetched from a client: 'client:{query.name}'")
+        owner = f"{query.workspace}/{query.client}" if query.workspace else query.client
+        target = absolute(owner, workspace_of(self.endpoint.address))
+        promise = Reference(target, "services.built-in.get_service", promise=True)
+        call = self.call(promise, (query.name,), {})
+        found = await asyncio.wait_for(call, chosen.get("timeout"))
+        found = RemoteService(found)
+        found["id"] = f"{target}:{query.name}"
+        return found
+
+    async def get_manager_service(
+        self, config: Mapping[str, Any] | None = None, max_retries: int = 20
+    ) -> RemoteService:
+        """The workspace manager of the server."""
+        return await self.get_remote_service(None, config)
+
+    # -- values ------------------------------------------------------------------
+
+    def register_codec(self, codec: Mapping[str, Any]) -> None:
+        """Encode and decode values of a type of your own (python-client §8.1)."""
+        codecs.register_codec(self.endpoint.core.forms, codec)
+
+    def encode(self, obj: Any, session_id: str | None = None) -> Any:
+        """The wire form of *obj*; functions need a session, so only values can be encoded here."""
+        from hypha_rpc.endpoint.references import Outgoing
+
+        core = self.endpoint.core
+        exporter = Outgoing(core, session_id or core.new_id(), core.address, me=core.address, keeps=True)
+        return Encoder(core.forms, exporter, core.options.wire).encode(obj)
+
+    def decode(self, obj: Any) -> Any:
+        """The value of a wire form."""
+        core = self.endpoint.core
+        return Decoder(core.forms, _LocalImporter(self), core.options.wire, core.options.mapping).decode(obj)
+
+    def as_mapping(self, value: Mapping[str, Any]) -> ObjectProxy:
+        """*value* with attribute access at every depth."""
+        return ObjectProxy.fromDict(value)
+
+    # -- events ------------------------------------------------------------------
+
+    def on(self, event: str, handler: Handler) -> None:
+        """Call *handler* for every *event*."""
+        self.events.on(event, handler)
+
+    def once(self, event: str, handler: Handler) -> None:
+        """Call *handler* for the next *event*."""
+        self.events.once(event, handler)
+
+    def off(self, event: str | None = None, handler: Handler | None = None) -> None:
+        """Remove a handler, all of an event, or all."""
+        self.events.off(event, handler)
+
+    def emit(self, message: Mapping[str, Any]) -> asyncio.Future[None]:
+        """Deliver *message* locally, or send it to where its ``to`` says."""
+        return self.events.emit(message)
+
+    async def wait_for(self, event: str, timeout: float | None = None) -> Any:
+        """Wait for the next *event*; returns its data."""
+        return await self.events.wait_for(event, timeout)
+
+    async def ping(self, client_id: str, timeout: float = 1) -> None:
+        """Ask a client whether it lives.
+
+        Raises:
+            TimeoutError: it does not answer in *timeout* seconds.
+        """
+        target = absolute(client_id, workspace_of(self.endpoint.address))
+        reference = Reference(target, "services.built-in.ping", promise=True)
+        await asyncio.wait_for(self.call(reference, ("ping",), {}), timeout)
+
+    # -- end ---------------------------------------------------------------------
+
+    def leave(self, reason: str) -> None:
+        """The server asked this client to leave for good."""
+        _log.info("leaving: %s", reason)
+        self.close()
+
+    def close(self) -> None:
+        """Tear down at once: fail pending calls, cancel what runs, forget everything; idempotent."""
+        if self._link is not None:
+            self._link.abort()
+        self._finish(ConnectionLost("RPC connection closed"))
+
+    async def disconnect(self) -> None:
+        """Disconnect for good; waits until nothing is left. Idempotent."""
+        tasks = self._finish(ConnectionLost("RPC connection closed"))
+        current = asyncio.current_task()
+        if tasks := [task for task in tasks if task is not current]:
+            await asyncio.wait(tasks, timeout=5.0)
+        if self._link is not None:
+            await self._link.close()
+        if self._legacy is not None:
+            await self._legacy.close()
+
+    def _finish(self, error: BaseException) -> list[asyncio.Task[Any]]:
+        """Fail and forget everything; returns tasks that are being cancelled."""
+        if self.endpoint.closed is not None:
+            return []
+        waiting, self._retrying = self._retrying, set()
+        for call in waiting:
+            if not call.done():
+                call.set_exception_quietly(error)
+        self.session.close(error)
+        for pending in self.endpoint.caller.calls:
+            if isinstance(pending.waiter, PendingCall) and not pending.waiter.done():
+                pending.waiter.set_exception_quietly(error)
+        self.endpoint.close(error)
+        tasks: list[asyncio.Task[Any]] = list(self.port.close())
+        self.events.emit_local("disconnected", None)
+        tasks.extend(self.events._stop_handlers())
+        return tasks
+
+    def stats(self) -> dict[str, int]:
+        """Sizes of everything that must be empty when nothing is under way."""
+        return {
+            **self.endpoint.stats(),
+            "waiting": len(self.session),
+            "retrying": len(self._retrying),
+            "tasks": len(self.port.runner),
+            "reconnects": self._link.reconnects if self._link is not None else 0,
+        }
+
+
+class _Refused(HyphaError, RuntimeError):
+    """The server did not take a registration."""
+
+
+class _NoSuchService(HyphaError, KeyError):
+    """No service of that id is registered here."""
+
+    __str__ = Exception.__str__
+
+
+class _LocalImporter:
+    """Makes proxies of functions in values that were decoded outside of a call."""
+
+    def __init__(self, rpc: RPC) -> None:
+        self._rpc = rpc
+
+    def import_function(self, reference: dict[str, Any]) -> Any:
+        """A proxy of what *reference* names."""
+        target = absolute(reference["_rtarget"], workspace_of(self._rpc.endpoint.address))
+        level = 1 if reference.get("_rx") else 0
+        wire = {**reference, "_rtarget": target}
+        return RemoteFunction(
+            self._rpc, Reference(target, reference["_rmethod"], reference.get("_rpromise"), None, level, wire), CoroutineCall
+        )
+
+
+def _id_of(api: Any) -> str:
+    given = api.get("id") if isinstance(api, Mapping) else getattr(api, "id", "default")
+    return ServiceId.parse(given).name if isinstance(given, str) and given.count("/") < 2 else ""

@@ -1,0 +1,114 @@
+"""Runs the users' functions: inline, as a task, or in an executor. The only maker of tasks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from hypha_rpc.errors import CallCancelled
+from hypha_rpc.wire.values import ATOMS
+
+if TYPE_CHECKING:
+    from hypha_rpc.endpoint import Endpoint, Running
+
+__all__ = ["Runner"]
+
+_log = logging.getLogger("hypha_rpc.client")
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Runner:
+    """Starts functions for an endpoint and reports what comes of them.
+
+    A plain function answers in the same stack. An async one gets a task, which the
+    runner owns: `close` cancels and awaits them all.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, endpoint: Endpoint, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Run the function of *job* (`Port.start`)."""
+        loop = asyncio.get_running_loop()
+        function = job.target.function
+        if job.target.in_executor and not _is_async(function):
+            call = functools.partial(function, *args, **kwargs)
+            self._follow(endpoint, job, loop.run_in_executor(None, call))
+            return
+        try:
+            result = function(*args, **kwargs)
+        except (Exception, asyncio.CancelledError) as error:  # supervision boundary: becomes the caller's error
+            endpoint.fail(job, _reportable(error), loop.time())
+            return
+        if type(result) in ATOMS or getattr(type(result), "__await__", None) is None:
+            endpoint.reply(job, result, loop.time())
+        else:
+            self._follow(endpoint, job, result)
+
+    def _follow(self, endpoint: Endpoint, job: Running, outcome: Awaitable[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        endpoint.track(job, loop.time())
+        coroutine = _finish(endpoint, job, outcome)
+        if _EAGER:
+            task = asyncio.Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            if task.done():
+                return
+        else:
+            task = loop.create_task(coroutine)
+        job.handle = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self, job: Running) -> None:
+        """Cancel the task of *job*; a thread cannot be stopped, its result is dropped (`Port.cancel`)."""
+        if job.handle is not None:
+            job.handle.cancel()
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Cancel everything; returns the tasks to await."""
+        tasks = [task for task in self._tasks if task is not _current()]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+
+async def _finish(endpoint: Endpoint, job: Running, outcome: Awaitable[Any]) -> None:
+    """Await *outcome* and answer with it; never raises, but passes its own cancellation on."""
+    time = asyncio.get_running_loop().time
+    try:
+        result = await outcome
+    except asyncio.CancelledError as error:
+        endpoint.fail(job, _reportable(error), time())
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    except Exception as error:  # supervision boundary: a user function's failure becomes the caller's
+        endpoint.fail(job, error, time())
+    else:
+        endpoint.reply(job, result, time())
+
+
+def _reportable(error: BaseException) -> BaseException:
+    return CallCancelled("The call was cancelled at the callee") if isinstance(error, asyncio.CancelledError) else error
+
+
+def _current() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

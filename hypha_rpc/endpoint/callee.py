@@ -1,0 +1,256 @@
+"""The serving half: calls in, answers out.
+
+A call is looked up, checked, decoded, started, and answered once. Whatever is
+wrong with it becomes a rejection; without a promise it is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hypha_rpc.addresses import workspace_of
+from hypha_rpc.endpoint import builtin
+from hypha_rpc.endpoint.core import Core
+from hypha_rpc.endpoint.exports import Target
+from hypha_rpc.endpoint.options import LEVEL
+from hypha_rpc.endpoint.references import Outgoing
+from hypha_rpc.endpoint.running import Running, RunningTable
+from hypha_rpc.endpoint.transfers import MessageStore, Transfers
+from hypha_rpc.errors import CallbackExpired, CallError, MethodNotFound, RemoteException, SerializationError
+from hypha_rpc.wire.forms.errors import encode_error
+from hypha_rpc.wire.frame import FrameError
+from hypha_rpc.wire.values import ATOMS, Decoder, is_plain
+
+__all__ = ["Callee"]
+
+_CONTEXT_KEYS: Final = ("type", "from", "to", "method", "session", "ws", "user", "parent")
+
+
+def _nothing() -> None:
+    """Stands for a function that was not found."""
+
+
+_NOTHING: Final = Target(_nothing, "")
+
+
+class Callee:
+    """Serves calls.
+
+    Args:
+        core: the shared state.
+        transfers: for answers that are too big for one frame.
+    """
+
+    def __init__(self, core: Core, transfers: Transfers) -> None:
+        self._core = core
+        self._transfers = transfers
+        self.running = RunningTable()
+        self.messages = MessageStore(core.options)
+
+    def offer_builtin(self, host: builtin.Host) -> None:
+        """Register the built-in service."""
+        self._core.exports.add(builtin.service(host))
+
+    def serve(self, method: str, caller: str, header: dict[str, Any], extra: dict[str, Any]) -> None:
+        """Take one call."""
+        core = self._core
+        target, refusal = core.lookup(method, caller)
+        session = header.get("session")
+        job = Running(caller, self._called_at(header), session if isinstance(session, str) else None, target or _NOTHING)
+        if "x" in extra:
+            job.level = core.levels[caller] = LEVEL
+        job.promise(extra.get("promise"), extra.get("t"))
+        if job.session is not None and self.running.find(caller, job.session) is not None:
+            core.port.dropped("a call that is running already")
+            return
+        if target is None:
+            self.fail(job, _not_found(refusal or method), may_have_run=False)
+        elif refusal is not None or (refusal := self._astray(header)) is not None:
+            self.fail(job, PermissionError(refusal), may_have_run=False)
+        else:
+            self._begin(job, target, header, extra)
+
+    def _called_at(self, header: dict[str, Any]) -> str:
+        """The address a call came to; the manager answers from whatever address it was called at (protocol §1.8)."""
+        own, to = self._core.address, header.get("to")
+        return to if isinstance(to, str) and own.startswith("*/") and to.startswith("*/") else own
+
+    def _astray(self, header: dict[str, Any]) -> str | None:
+        """Why a call that was sent to another workspace is refused, or None (protocol §4.5)."""
+        own, to = self._core.address, header.get("to")
+        if to == own or not isinstance(to, str) or own.startswith("*/") or workspace_of(to) == workspace_of(own):
+            return None
+        return f"Access denied: a call to {to:.200} reached {own}"
+
+    def _begin(self, job: Running, target: Target, header: dict[str, Any], extra: dict[str, Any]) -> None:
+        args: Any = extra.get("args") or []
+        kwargs: dict[str, Any] = {}
+        try:
+            if not isinstance(args, list):
+                raise SerializationError("the arguments must be an array", "args")
+            if not ATOMS.issuperset(map(type, args)):
+                args = self._core.decoder(job.caller, job.session).decode_arguments(args)
+            if extra.get("with_kwargs"):
+                args, kwargs = _split_keywords(args)
+        except (SerializationError, PermissionError) as error:
+            self.fail(job, error, may_have_run=False)
+            return
+        if target.needs_context:
+            kwargs["context"] = self._context(header)
+        self._core.port.start(job, args, kwargs)
+
+    def _context(self, header: dict[str, Any]) -> Any:
+        """What a function with ``require_context`` is told (protocol §4.6); from segment 1 only."""
+        options = self._core.options
+        context = {name: header[name] for name in _CONTEXT_KEYS if name in header}
+        context["connection_type"] = options.connection_type
+        if isinstance(context.get("user"), dict):
+            context["user"] = Decoder(self._core.forms, None, options.wire, options.mapping).decode(context["user"])
+        return options.mapping(context)
+
+    def refuse_unread(self, header: dict[str, Any], caller: str, error: FrameError) -> None:
+        """The payload makes no sense, so its promise is unknown; the compact form is what peers use."""
+        session = header.get("session")
+        if not isinstance(session, str):
+            self._core.port.dropped(str(error))
+            return
+        job = Running(caller, self._called_at(header), session, _NOTHING)
+        job.promise("*", None)
+        self.fail(job, error, may_have_run=False)
+
+    def track(self, job: Running) -> None:
+        """The function of *job* goes on: give signs of life until it is answered."""
+        if job.answered:
+            return
+        self.running.add(job)
+        if job.heartbeat is not None and job.interval:
+            job.next_beat = self._core.now + job.interval / 2
+            self._core.port.wake(job.next_beat)
+
+    def reply(self, job: Running, value: Any) -> None:
+        """Answer *job* with a result; one that has no wire form becomes a rejection."""
+        if self._settled(job) or job.resolve is None:
+            return
+        core = self._core
+        header = _answer_header(job, job.resolve, core.address)
+        try:
+            if is_plain(value):
+                frame = core.write(header, {"args": [value], "x": LEVEL}, [value], "result")
+            else:
+                frame = self._encoded_reply(job, header, value)
+        except SerializationError as error:
+            self._reject(job, error, may_have_run=True)
+            return
+        self._send(job, frame)
+
+    def _encoded_reply(self, job: Running, header: dict[str, Any], value: Any) -> bytes:
+        core = self._core
+        exporter = Outgoing(core, core.new_id(), job.caller, me=job.me, keeps=True)
+        try:
+            return core.write(header, {"args": core.encode([value], exporter, "result"), "x": LEVEL}, [value], "result")
+        except BaseException:
+            exporter.discard()
+            raise
+
+    def fail(self, job: Running, error: BaseException, *, may_have_run: bool = True) -> None:
+        """Answer *job* with an error."""
+        if not self._settled(job):
+            self._reject(job, error, may_have_run=may_have_run)
+
+    def _settled(self, job: Running) -> bool:
+        """Mark *job* as answered; True when it was already."""
+        before, job.answered = job.answered, True
+        self.running.remove(job)
+        return before
+
+    def _reject(self, job: Running, error: BaseException, *, may_have_run: bool) -> None:
+        if job.reject is None:
+            return
+        core = self._core
+        with_trace = core.options.share_traces and may_have_run
+        described = encode_error(error, with_trace=with_trace, may_have_run=may_have_run)
+        header = _answer_header(job, job.reject, core.address)
+        self._send(job, core.write(header, {"args": [described], "x": LEVEL}, []))
+
+    def _send(self, job: Running, frame: bytes) -> None:
+        # An answer restarts the caller's clock with every piece; without a session there is no clock.
+        key = job.session if job.session is not None else self._core.new_id()
+        self._transfers.send(job.caller, frame, key=key, answers=job.session is not None, call=None)
+
+    def beat(self) -> None:
+        """Send the heartbeats that are due; stop what runs for callers that are gone for good."""
+        core = self._core
+        for job in self.running:
+            if core.now >= job.doomed_at:
+                self.stop(job)
+            elif core.now >= job.next_beat:
+                job.next_beat = core.now + job.interval / 2
+                self._sign_of_life(job)
+
+    def _sign_of_life(self, job: Running) -> None:
+        if job.heartbeat is not None:
+            self._core.send(_answer_header(job, job.heartbeat, self._core.address))
+
+    def stop(self, job: Running) -> None:
+        """Cancel *job* without an answer."""
+        self._settled(job)
+        self._core.port.cancel(job)
+
+    def cancel(self, caller: str, session: str) -> None:
+        """*caller* no longer wants call *session*: cancel it; it rejects as usual (extensions §3)."""
+        job = self.running.find(caller, session)
+        if job is not None:
+            self._core.port.cancel(job)
+
+    def query(self, caller: str, session: str) -> None:
+        """*caller* asks what became of call *session* (extensions §3)."""
+        job = self.running.find(caller, session)
+        if job is not None:
+            self._sign_of_life(job)
+            return
+        lost = Running(caller, self._core.address, session, _NOTHING)
+        lost.promise("*", None)
+        self.fail(lost, CallError("The answer to this call was lost"))
+
+    def peer_gone(self, address: str) -> None:
+        """A caller has left: what it sent in pieces is freed, what runs for it ends after a grace."""
+        core = self._core
+        self.messages.forget_sender(address)
+        for job in self.running.of_caller(address):
+            job.doomed_at = core.now + core.options.orphan_grace_s
+            core.port.wake(job.doomed_at)
+
+    def peer_resumed(self, address: str) -> None:
+        """A lost caller is back before its grace ended: what runs for it goes on."""
+        for job in self.running.of_caller(address):
+            job.doomed_at = float("inf")
+
+    def close(self) -> None:
+        """Stop everything without an answer."""
+        for job in self.running:
+            self.stop(job)
+        self.messages.clear()
+
+
+def _split_keywords(args: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Separate the map of keyword arguments that ends *args* (protocol §3.9)."""
+    if not args or not isinstance(args[-1], dict):
+        raise SerializationError("keyword arguments must be a map", "args")
+    return args[:-1], {str(key): value for key, value in dict.items(args[-1])}
+
+
+def _answer_header(job: Running, method: str, own_address: str) -> dict[str, Any]:
+    header: dict[str, Any] = {"type": "method", "to": job.caller, "method": method}
+    if job.session is not None:
+        header["parent"] = job.session
+    if job.me != own_address:
+        header["from"] = job.me
+    return header
+
+
+def _not_found(text: str) -> RemoteException:
+    """The error for a method that is not there, in the words that callers match on (protocol §4.7)."""
+    kind = CallbackExpired if text.startswith("Session not found") else MethodNotFound
+    error = kind(text)
+    error.remote_type, error.remote_message = kind.__name__, text
+    return error

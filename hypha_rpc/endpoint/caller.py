@@ -1,0 +1,229 @@
+"""The calling half: requests out, answers in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypha_rpc.endpoint.calls import Call, CallTable
+from hypha_rpc.endpoint.core import Core
+from hypha_rpc.endpoint.options import LEVEL
+from hypha_rpc.endpoint.ports import Reference, Waiter
+from hypha_rpc.endpoint.references import Outgoing
+from hypha_rpc.endpoint.transfers import Transfers
+from hypha_rpc.errors import CallTimeout, ConnectionLost, PeerGone, SerializationError, TooManyPending
+from hypha_rpc.wire.forms.errors import remote_error
+from hypha_rpc.wire.values import ATOMS, is_plain
+
+__all__ = ["Caller"]
+
+
+class Caller:
+    """Makes calls and settles them."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.calls = CallTable()
+        self.transfers = Transfers(self, core.options.chunk_size)
+
+    def call(
+        self,
+        reference: Reference,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        waiter: Waiter,
+        silence_s: float | None,
+    ) -> str | None:
+        """See `Endpoint.call`."""
+        core = self._core
+        if core.closed is not None:
+            raise ConnectionLost("Connection is closed")
+        if len(self.calls) >= core.options.max_pending:
+            raise TooManyPending(f"{len(self.calls)} calls are unanswered")
+        target, method, promise, parent, level, _ = reference
+        if silence_s is None:
+            silence_s = core.options.rintf_timeout_s if "_rintf_" in method else core.options.method_timeout_s
+        call_id = core.new_id()
+        header: dict[str, Any] = {"type": "method", "to": target, "method": method}
+        if promise:
+            header["session"] = call_id
+        if parent is not None:
+            header["parent"] = parent
+        extra = self._promise(promise, call_id, silence_s)
+        frame = self._request(header, args, kwargs, extra, call_id)
+        if not promise:
+            self.transfers.send(target, frame, key=call_id, answers=False, call=None)
+            waiter.set_result(None)
+            return None
+        call = Call(call_id, target, method, waiter, silence_s, core.now)
+        call.level = level
+        self.calls.add(call)
+        self.transfers.send(target, frame, key=call_id, answers=False, call=call)
+        core.port.wake(core.now + silence_s)
+        return call_id
+
+    def _promise(self, promise: Any, call_id: str, silence_s: float) -> dict[str, Any]:
+        if promise == "*":
+            return {"promise": "*", "t": silence_s / 2, "x": LEVEL}
+        if not promise:
+            return {"x": LEVEL}
+        answers: dict[str, Any] = {"interval": silence_s / 2}
+        for name in ("resolve", "reject", "heartbeat"):
+            reference = {"_rtype": "method", "_rtarget": self._core.address, "_rpromise": False}
+            answers[name] = {**reference, "_rmethod": f"{call_id}.{name}"}
+        return {"promise": answers, "x": LEVEL}
+
+    def _request(
+        self,
+        header: dict[str, Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        extra: dict[str, Any],
+        call_id: str,
+    ) -> bytes:
+        core = self._core
+        values: list[Any] = [*args, kwargs] if kwargs else list(args)
+        if not values:
+            return core.write(header, extra, values)
+        if kwargs:
+            extra["with_kwargs"] = True
+        if is_plain(values):
+            extra["args"] = values
+            return core.write(header, extra, values)
+        keeps = "session" not in header
+        exporter = Outgoing(core, call_id, header["to"], me=core.address, keeps=keeps)
+        try:
+            extra["args"] = core.encode(values, exporter, "args")
+            return core.write(header, extra, values)
+        except BaseException:
+            exporter.discard()
+            raise
+
+    def abandon(self, call_id: str) -> None:
+        """Nobody waits for call *call_id* any more; a callee of level 1 is told to stop."""
+        call = self.calls.pop(call_id)
+        if call is None:
+            return
+        self._end(call)
+        if self._knows_extensions(call):
+            self._core.send({"type": "cancel", "to": call.target, "session": call.id})
+
+    def answer(self, call: Call, name: str, sender: str, extra: dict[str, Any]) -> None:
+        """A ``resolve``, ``reject`` or ``heartbeat`` for *call* arrived from *sender*."""
+        core = self._core
+        if sender != call.target:
+            core.port.dropped("an answer from somebody else than the callee")
+            return
+        if name == "heartbeat":
+            call.heard = core.now
+            return
+        self.calls.pop(call.id)
+        self._end(call)
+        if "x" in extra:
+            core.levels[sender] = LEVEL
+        if call.waiter.done():
+            return
+        values = extra.get("args")
+        value = values[0] if isinstance(values, list) and values else None
+        if type(value) not in ATOMS:
+            try:
+                root = "result" if name == "resolve" else "error"
+                value = core.decoder(sender, None).decode_arguments([value], root)[0]
+            except (SerializationError, PermissionError) as error:
+                call.waiter.set_exception(error)
+                return
+        if name == "resolve":
+            call.waiter.set_result(value)
+        else:
+            call.waiter.set_exception(_as_error(value, call))
+
+    def peer_gone(self, address: str) -> None:
+        """The calls to *address* fail."""
+        self._fail(self.calls.of_peer(address), f"Client disconnected: {address}")
+
+    def link_down(self) -> None:
+        """Requests that were being sent in pieces never arrive; their methods did not run."""
+        self.transfers.clear()
+        broken = [call for call in self.calls if not call.sent]
+        for call in broken:
+            self.calls.pop(call.id)
+        self._fail(broken, "Connection lost while the arguments were being sent", may_have_run=False)
+
+    def manager_lost(self) -> None:
+        """The server was lost without keeping our answers: its own calls fail."""
+        self._fail(self.calls.of_manager(), "Connection to the server was lost during the call")
+
+    def query(self) -> None:
+        """Ask the callees of pending calls what became of them (extensions §3)."""
+        for call in self.calls:
+            if call.sent and self._knows_extensions(call):
+                self._core.send({"type": "query", "to": call.target, "session": call.id})
+
+    def expire(self) -> None:
+        """Settle the calls whose callee has been silent for too long."""
+        for call in self.calls.expired(self._core.now):
+            self._end(call)
+            text = f"Method call timed out: {call.target}:{call.method}, context: silent for {call.limit:g} s"
+            if not call.waiter.done():
+                call.waiter.set_exception(CallTimeout(text, peer=call.target, method=call.method, call_id=call.id))
+
+    def close(self, error: BaseException) -> None:
+        """Fail everything with *error*."""
+        self.transfers.clear()
+        for call in self.calls.all():
+            if not call.waiter.done():
+                call.waiter.set_exception(error)
+
+    def step(self, target: str, method: str, args: list[Any], waiter: Any) -> None:
+        """Make one call of a transfer; its arguments are natives (`transfers.Steps`)."""
+        core = self._core
+        if core.closed is not None:
+            return
+        call_id, silence_s = core.new_id(), core.options.method_timeout_s
+        self.calls.add(Call(call_id, target, method, waiter, silence_s, core.now))
+        header = {"type": "method", "to": target, "method": method, "session": call_id}
+        core.send(header, {"args": args, "promise": "*", "t": silence_s / 2, "x": LEVEL})
+        core.port.wake(core.now + silence_s)
+
+    def transferred(self, call: Call, error: BaseException | None) -> None:
+        """The request of *call* has arrived in pieces, or could not be sent (`transfers.Steps`)."""
+        call.sent, call.heard = True, self._core.now
+        if error is not None and self.calls.pop(call.id) is not None:
+            self._end(call)
+            if not call.waiter.done():
+                call.waiter.set_exception(error)
+
+    def send_whole(self, frame: bytes) -> None:
+        """Send a frame as it is (`transfers.Steps`)."""
+        self._core.port.send(frame)
+
+    def now(self) -> float:
+        """The time of the current input (`transfers.Steps`)."""
+        return self._core.now
+
+    def _knows_extensions(self, call: Call) -> bool:
+        return call.level >= 1 or self._core.levels.get(call.target, 0) >= 1
+
+    def _end(self, call: Call) -> None:
+        """What a call leaves behind goes with it: its callbacks, its unfinished transfer."""
+        if self._core.exports.sessions:
+            self._core.exports.close_session(call.id)
+        if not call.sent:
+            self.transfers.abandon(call.id)
+
+    def _fail(self, calls: list[Call], text: str, *, may_have_run: bool = True) -> None:
+        for call in calls:
+            self._end(call)
+            if not call.waiter.done():
+                call.waiter.set_exception(
+                    PeerGone(text, peer=call.target, method=call.method, call_id=call.id, may_have_run=may_have_run)
+                )
+
+
+def _as_error(value: Any, call: Call) -> BaseException:
+    """What a call is rejected with; public peers may send anything, only exceptions can be raised."""
+    error = value if isinstance(value, BaseException) else remote_error(str(value))
+    for name, known in (("peer", call.target), ("method", call.method), ("call_id", call.id)):
+        if getattr(error, name, known) is None:
+            setattr(error, name, known)
+    return error

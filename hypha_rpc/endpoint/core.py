@@ -1,0 +1,115 @@
+"""What both halves of an endpoint share: identity, time, packing, and who may call what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypha_rpc.addresses import workspace_of
+from hypha_rpc.endpoint.exports import ExportTable, Target
+from hypha_rpc.endpoint.options import EndpointOptions
+from hypha_rpc.endpoint.ports import Port
+from hypha_rpc.endpoint.references import Incoming, Outgoing
+from hypha_rpc.errors import SerializationError
+from hypha_rpc.wire.frame import FrameWriter
+from hypha_rpc.wire.values import Decoder, Encoder, FormTable, default_forms
+
+__all__ = ["Core"]
+
+
+class Core:
+    """State that callers and callees of one endpoint have in common.
+
+    Attributes:
+        now: time of the current input.
+        levels: extension level of peers that have shown one (extensions §1).
+        closed: why the conversation has ended, or None.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        address: str,
+        id_prefix: str,
+        *,
+        forms: FormTable | None = None,
+        options: EndpointOptions | None = None,
+        server_url: str | None = None,
+    ) -> None:
+        self.port = port
+        self.address = address
+        self.id_prefix = id_prefix
+        self.forms = forms or default_forms()
+        self.options = options or EndpointOptions()
+        self.server_url = server_url
+        self.exports = ExportTable()
+        self.levels: dict[str, int] = {}
+        self.closed: BaseException | None = None
+        self.now = 0.0
+        self._counter = 0
+        self._writer = FrameWriter()
+
+    def new_id(self) -> str:
+        """A fresh session or message id: unguessable and unique on this connection (security S3)."""
+        self._counter += 1
+        return f"{self.id_prefix}{self._counter:x}"
+
+    def encode(self, values: list[Any], exporter: Outgoing | None, root: str) -> list[Any]:
+        """Encode *values* for the wire.
+
+        Raises:
+            SerializationError: one has no wire form; its path starts with *root*.
+        """
+        return Encoder(self.forms, exporter, self.options.wire).encode_arguments(values, root)
+
+    def decoder(self, sender: str, parent: str | None) -> Decoder:
+        """A decoder for one message of *sender*."""
+        return Decoder(self.forms, Incoming(self, sender, parent), self.options.wire, self.options.mapping)
+
+    def write(self, header: dict[str, Any], extra: dict[str, Any], values: list[Any], root: str = "args") -> bytes:
+        """Pack a frame; *values* are the raw values in it, to find the culprit when that fails.
+
+        Raises:
+            SerializationError: a value cannot be packed.
+        """
+        try:
+            return self._writer.write(header, extra)
+        except (OverflowError, ValueError) as error:
+            self.encode(values, None, root)
+            raise SerializationError(f"cannot be packed: {error}", root) from error
+
+    def send(self, header: dict[str, Any], extra: dict[str, Any] | None = None) -> None:
+        """Pack natives and send them."""
+        self.port.send(self._writer.write(header, extra))
+
+    def lookup(self, method: str, caller: str) -> tuple[Target | None, str | None]:
+        """Find *method* and decide whether *caller* may call it (protocol §4.5, §4.7).
+
+        Returns:
+            The target, or None; and the text of a refusal, or None.
+        """
+        head, _, rest = method.partition(".")
+        if not rest:
+            return None, f"Method not found: {caller}:{method} at {self.address.partition('/')[2]}"
+        if head == "services":
+            return self._service_method(method, caller)
+        session = self.exports.sessions.get(head)
+        if session is None:
+            return None, f"Session not found: {caller}:{method}"
+        target = session.objects.get(rest)
+        if target is None:
+            return None, f"Method expired or not found: {caller}:{method}"
+        if session.peer != caller:
+            return target, f"Access denied for method call ({caller}:{method}) from {caller} to target {session.peer}"
+        session.used = self.now
+        return target, None
+
+    def _service_method(self, method: str, caller: str) -> tuple[Target | None, str | None]:
+        target = self.exports.find_service_method(method)
+        if target is None or target.service is None:
+            return None, f"Method expired or not found: {caller}:{method}"
+        service = target.service
+        verb = f"invoking protected method {caller}:{method}"
+        refusal = service.refusal(caller, workspace_of(self.address), verb)
+        if refusal is not None and service.allowed_caller is not None:
+            refusal = f"Permission denied for _rintf callback {caller}:{method}, {refusal}"
+        return target, refusal

@@ -1,0 +1,285 @@
+"""The endpoint: what arrives, what is called, what is answered, what time does.
+
+Ties the two halves together. Everything it learns comes in through `receive`,
+`call`, `reply`, `fail`, `track`, `tick` and the news about peers and links;
+everything it does goes out through its `Port` and the callers' `Waiter`s.
+
+The receiver reads identity from segment 1 only and builds contexts itself
+(protocol §2.5, security S2); a method runs at most once a call; every pending
+call settles by answer, by the loss of its target or link, or by silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hypha_rpc.endpoint.callee import Callee
+from hypha_rpc.endpoint.caller import Caller
+from hypha_rpc.endpoint.core import Core
+from hypha_rpc.endpoint.exports import ExportTable
+from hypha_rpc.endpoint.options import EndpointOptions
+from hypha_rpc.endpoint.ports import Port, Reference, Waiter
+from hypha_rpc.endpoint.running import Running
+from hypha_rpc.wire.frame import FrameError, read_extra, read_header
+from hypha_rpc.wire.limits import MAX_ROUTING_TEXT
+from hypha_rpc.wire.values import FormTable
+
+__all__ = ["Endpoint"]
+
+_SWEEP_S: Final = 60.0
+_REDIAL_GRACE_S: Final = 2.0
+_ANSWERS: Final = frozenset({"resolve", "reject", "heartbeat"})
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Endpoint:
+    """One client (or the manager) as the wire sees it.
+
+    Args:
+        port: the driver.
+        address: own absolute address, ``workspace/client``.
+        id_prefix: at least 96 random bits as text without ``.``; session ids begin with it (security S3).
+        forms: wire forms; the shared default if not given.
+        options: limits and hooks.
+        server_url: the server's public URL, for ``_rserver``.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        address: str,
+        id_prefix: str,
+        *,
+        forms: FormTable | None = None,
+        options: EndpointOptions | None = None,
+        server_url: str | None = None,
+    ) -> None:
+        self.core = Core(port, address, id_prefix, forms=forms, options=options, server_url=server_url)
+        self.caller = Caller(self.core)
+        self.callee = Callee(self.core, self.caller.transfers)
+        self.callee.offer_builtin(self)
+        self._swept = 0.0
+        self._paused = False
+        self._query_at: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Own absolute address."""
+        return self.core.address
+
+    @property
+    def exports(self) -> ExportTable:
+        """What others may call here."""
+        return self.core.exports
+
+    @property
+    def closed(self) -> BaseException | None:
+        """Why the conversation has ended, or None."""
+        return self.core.closed
+
+    # -- calls out ---------------------------------------------------------------
+
+    def call(
+        self,
+        reference: Reference,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        waiter: Waiter,
+        now: float,
+        *,
+        silence_s: float | None = None,
+    ) -> str | None:
+        """Call a function of a peer; *waiter* gets the outcome.
+
+        Args:
+            reference: what to call.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            waiter: settled exactly once (for fire and forget: at once, with None).
+            now: monotonic time in seconds.
+            silence_s: longest silence; default by the options and the kind of method.
+
+        Returns:
+            The id for `abandon`, or None when nothing is pending.
+
+        Raises:
+            SerializationError: an argument has no wire form; nothing was sent, nothing is left.
+            TooManyPending: `EndpointOptions.max_pending` is reached.
+            ConnectionLost: the endpoint is closed.
+        """
+        self.core.now = now
+        return self.caller.call(reference, args, kwargs, waiter, silence_s)
+
+    def abandon(self, call_id: str) -> None:
+        """Nobody waits for call *call_id* any more; a callee of level 1 is told to stop."""
+        self.caller.abandon(call_id)
+
+    # -- answers -----------------------------------------------------------------
+
+    def track(self, job: Running, now: float) -> None:
+        """The function of *job* goes on: give signs of life until it is answered."""
+        self.core.now = now
+        self.callee.track(job)
+
+    def reply(self, job: Running, value: Any, now: float) -> None:
+        """Answer *job* with a result; one that has no wire form becomes a rejection."""
+        self.core.now = now
+        self.callee.reply(job, value)
+
+    def fail(self, job: Running, error: BaseException, now: float) -> None:
+        """Answer *job* with an error."""
+        self.core.now = now
+        self.callee.fail(job, error)
+
+    # -- frames in ---------------------------------------------------------------
+
+    def receive(self, data: Buffer, now: float) -> None:
+        """Take one frame; *data* is not kept.
+
+        Never raises for what a peer sent: a call that cannot be understood is
+        rejected, anything else is reported to the port and dropped (security S43).
+        """
+        core = self.core
+        core.now = now
+        if core.closed is not None:
+            return
+        try:
+            header, offset = read_header(data)
+            self._dispatch(header, data, offset)
+        except FrameError as error:
+            core.port.dropped(str(error))
+
+    def receive_assembled(self, data: bytes, context: Mapping[str, Any]) -> None:
+        """Take a frame that came in pieces; it has the identity of who completed it (protocol §5).
+
+        Raises:
+            FrameError: the pieces are no frame.
+        """
+        header, offset = read_header(data)
+        for name in ("from", "to", "ws", "user"):
+            header.pop(name, None)
+            if name in context:
+                header[name] = context[name]
+        self._dispatch(header, data, offset)
+
+    def _dispatch(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
+        kind, sender = header.get("type"), header.get("from")
+        if kind == "method":
+            method = header.get("method")
+            if isinstance(method, str) and isinstance(sender, str):
+                self._method(method, sender, header, (data, offset))
+            else:
+                self.core.port.dropped("a call without method or sender")
+        elif kind == "cancel" or kind == "query":
+            session = header.get("session")
+            if isinstance(sender, str) and isinstance(session, str):
+                self.callee.cancel(sender, session) if kind == "cancel" else self.callee.query(sender, session)
+        elif isinstance(kind, str) and len(kind) <= MAX_ROUTING_TEXT:
+            self.core.port.event(header, read_extra(data, offset) if offset < len(data) else header)
+        else:
+            self.core.port.dropped("a frame without a type")
+
+    def _method(self, method: str, sender: str, header: dict[str, Any], payload: tuple[Buffer, int]) -> None:
+        session, _, name = method.partition(".")
+        data, offset = payload
+        if name in _ANSWERS:
+            call = self.caller.calls.get(session)
+            if call is not None:
+                self.caller.answer(call, name, sender, read_extra(data, offset) if offset < len(data) else header)
+                return
+            if session.startswith(self.core.id_prefix):
+                return  # late answers are normal (protocol §4.3)
+        try:
+            extra = read_extra(data, offset) if offset < len(data) else header
+        except FrameError as error:
+            self.callee.refuse_unread(header, sender, error)
+            return
+        self.callee.serve(method, sender, header, extra)
+
+    # -- time, peers, links ------------------------------------------------------
+
+    def tick(self, now: float) -> float | None:
+        """Let time pass: expire silent calls, send heartbeats that are due, sweep.
+
+        Returns:
+            When the next tick is wanted, or None while nothing is pending.
+        """
+        core = self.core
+        core.now = now
+        if not self._paused:
+            self.caller.expire()
+        self.callee.beat()
+        if self._query_at is not None and now >= self._query_at:
+            self._query_at = None
+            self.caller.query()
+        if now - self._swept >= _SWEEP_S:
+            self._swept = now
+            core.exports.expire_sessions(now, core.options.session_life_s)
+            self.callee.messages.expire(now)
+        return self._next_tick()
+
+    def _next_tick(self) -> float | None:
+        wishes = [at for at in (self.caller.calls.earliest(), self._query_at) if at is not None]
+        wishes.extend(min(job.next_beat, job.doomed_at) for job in self.callee.running)
+        if self.core.exports.sessions or len(self.callee.messages):
+            wishes.append(self._swept + _SWEEP_S)
+        earliest = min(wishes, default=float("inf"))
+        return earliest if earliest != float("inf") else None
+
+    def peer_gone(self, address: str, now: float) -> int:
+        """A client has left: settle what waits for it, doom what runs for it, forget what it sent or holds.
+
+        Returns:
+            How many sessions were closed.
+        """
+        self.core.now = now
+        self.core.levels.pop(address, None)
+        self.caller.peer_gone(address)
+        self.callee.peer_gone(address)
+        return self.core.exports.close_sessions_of(address)
+
+    def peer_resumed(self, address: str) -> None:
+        """A lost client is back before its grace ended: what runs for it goes on."""
+        self.callee.peer_resumed(address)
+
+    def link_down(self, now: float) -> None:
+        """Our connection broke: the silence clock stands, unfinished transfers fail (extensions §3)."""
+        self.core.now = now
+        self._paused = True
+        self.callee.messages.clear()
+        self.caller.link_down()
+
+    def link_up(self, now: float, *, resumed: bool) -> None:
+        """Our connection is back; answers that were kept for us have been delivered already if *resumed*."""
+        self.core.now = now
+        self._paused = False
+        self.caller.calls.restart_clocks(now)
+        if not resumed:
+            self.caller.manager_lost()
+        if len(self.caller.calls):
+            self._query_at = now if resumed else now + _REDIAL_GRACE_S
+            self.core.port.wake(self._query_at)
+
+    def close(self, error: BaseException) -> None:
+        """End of the conversation: every pending call fails with *error*, everything is forgotten."""
+        core = self.core
+        if core.closed is not None:
+            return
+        core.closed = error
+        self.caller.close(error)
+        self.callee.close()
+        core.exports.clear()
+        core.levels.clear()
+
+    def stats(self) -> dict[str, int]:
+        """Sizes of every table; all zero but ``services`` when nothing is under way."""
+        return {
+            "calls": len(self.caller.calls),
+            "running": len(self.callee.running),
+            "services": len(self.exports.services),
+            "sessions": len(self.exports.sessions),
+            "partial_messages": len(self.callee.messages),
+            "transfers": len(self.caller.transfers),
+        }

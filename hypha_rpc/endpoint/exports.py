@@ -1,0 +1,174 @@
+"""What others may call here: services and the functions sent along with messages.
+
+A method id is looked up in tables that registration and sending filled; no
+attribute of any object is ever walked (security S6, X15). Who may call each entry
+is decided here, in the order of protocol §4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hypha_rpc.addresses import workspace_of
+
+__all__ = ["MAGIC_MEMBERS", "ExportTable", "Service", "Session", "Target", "exported_members"]
+
+MAGIC_MEMBERS: Final = frozenset({"__enter__", "__exit__", "_dispose"})
+"""Names with a leading underscore that are members of a service all the same (protocol §6.4)."""
+
+_OPEN: Final = frozenset({"public", "unlisted"})
+
+
+class Target:
+    """Something callable and the rules that hang on it."""
+
+    __slots__ = ("function", "in_executor", "name", "needs_context", "service")
+
+    def __init__(self, function: Callable[..., Any], name: str, service: Service | None = None) -> None:
+        self.function = function
+        self.name = name
+        self.service = service
+        self.needs_context = service is not None and service.wants_context(name)
+        self.in_executor = service is not None and service.in_executor
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """A registered service.
+
+    Attributes:
+        id: local id (no workspace, no client).
+        members: the interface: functions, nested maps and lists, plain values.
+        config: as registered, with ``workspace``.
+        info: ``name``, ``type``, ``description``, ``docs``, ``app_id``, ``service_schema`` as far as given.
+        announce: whether the server is told about it.
+    """
+
+    id: str
+    members: dict[str, Any]
+    config: dict[str, Any]
+    info: dict[str, Any] = field(default_factory=dict)
+    announce: bool = True
+    allowed_caller: str | None = None
+    trusted: bool = False
+    visibility: str = field(init=False)
+    authorized: frozenset[str] = field(init=False)
+    in_executor: bool = field(init=False)
+    _context: bool | frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.visibility = str(self.config.get("visibility", "protected"))
+        self.authorized = frozenset(self.config.get("authorized_workspaces") or ())
+        self.in_executor = bool(self.config.get("run_in_executor"))
+        wanted = self.config.get("require_context", False)
+        self._context = frozenset(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else bool(wanted)
+
+    def wants_context(self, name: str) -> bool:
+        """Whether the member at dotted path *name* gets the call's context (python-client §13)."""
+        if isinstance(self._context, bool):
+            return self._context
+        return name in self._context or name.rpartition(".")[2] in self._context
+
+    def refusal(self, caller: str, own_workspace: str, verb: str) -> str | None:
+        """Why *caller* may not use this service, or None (protocol §4.5)."""
+        if self.allowed_caller is not None:
+            return None if caller == self.allowed_caller else f"caller {caller} is not the allowed caller"
+        if self.visibility in _OPEN or self.trusted:
+            return None
+        workspace = workspace_of(caller)
+        if workspace in (own_workspace, "*") or workspace in self.authorized:
+            return None
+        return f"Permission denied for {verb}, workspace mismatch: {own_workspace} != {workspace}"
+
+
+def exported_members(members: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """The members of a service map that others may see: text keys, no leading underscore but the magic ones."""
+    for key, value in members.items():
+        if isinstance(key, str) and (not key.startswith("_") or key in MAGIC_MEMBERS):
+            yield key, value
+
+
+def _functions(node: Any, path: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every callable in a service with its dotted path."""
+    if isinstance(node, dict):
+        for key, value in exported_members(node):
+            yield from _functions(value, f"{path}.{key}" if path else key)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _functions(value, f"{path}.{index}")
+    elif callable(node):
+        yield path, node
+
+
+class Session:
+    """Functions that went out with one message; only the client it went to may call them (security S7)."""
+
+    __slots__ = ("id", "keeps", "objects", "peer", "used")
+
+    def __init__(self, session_id: str, peer: str, now: float, *, keeps: bool) -> None:
+        self.id = session_id
+        self.peer = peer
+        self.used = now
+        self.keeps = keeps
+        self.objects: dict[str, Target] = {}
+
+
+class ExportTable:
+    """Services and sessions of one endpoint."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Service] = {}
+        self.sessions: dict[str, Session] = {}
+        self._targets: dict[str, Target] = {}
+        self.find_service_method = self._targets.get
+
+    def add(self, service: Service) -> None:
+        """Make *service* callable, replacing one of the same id."""
+        self.remove(service.id)
+        self.services[service.id] = service
+        prefix = f"services.{service.id}."
+        for path, function in _functions(service.members, ""):
+            self._targets[prefix + path] = Target(function, path, service)
+
+    def remove(self, service_id: str) -> Service | None:
+        """Withdraw a service; returns it, or None when there was none."""
+        service = self.services.pop(service_id, None)
+        if service is not None:
+            for path in [path for path, target in self._targets.items() if target.service is service]:
+                del self._targets[path]
+        return service
+
+    def paths(self, service_id: str) -> list[str]:
+        """Dotted paths of the functions of a service."""
+        service = self.services.get(service_id)
+        return [target.name for target in self._targets.values() if service is not None and target.service is service]
+
+    def open_session(self, session: Session) -> None:
+        """Make the functions of *session* callable."""
+        self.sessions[session.id] = session
+
+    def close_session(self, session_id: str) -> None:
+        """Withdraw the functions of a session; idempotent."""
+        self.sessions.pop(session_id, None)
+
+    def close_sessions_of(self, peer: str) -> int:
+        """Withdraw everything that went to *peer*; returns how many sessions that were."""
+        lost = [session.id for session in self.sessions.values() if session.peer == peer]
+        for session_id in lost:
+            del self.sessions[session_id]
+        return len(lost)
+
+    def expire_sessions(self, now: float, life_s: float) -> int:
+        """Withdraw functions of results that nobody has called for *life_s* seconds."""
+        old = [session.id for session in self.sessions.values() if session.keeps and now - session.used > life_s]
+        for session_id in old:
+            del self.sessions[session_id]
+        return len(old)
+
+    def clear(self) -> None:
+        """Withdraw everything."""
+        self.services.clear()
+        self.sessions.clear()
+        self._targets.clear()

@@ -1,0 +1,171 @@
+"""Pydantic models (protocol §3.3, security S45).
+
+A model travels as its fields and its JSON schema. The receiver builds a class
+from the schema; what it cannot express becomes ``Any``, and a schema that is too
+large or uses something that could be abused makes it a plain map. Pydantic is
+imported only when a model is met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from hypha_rpc.wire.values import DecodingError
+
+if TYPE_CHECKING:
+    from hypha_rpc.wire.limits import WireLimits
+    from hypha_rpc.wire.values import Decoder, Encoder, FormTable
+
+__all__ = ["model_from_schema", "register"]
+
+_SCALARS: Final[dict[str, Any]] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "null": type(None),
+    "object": dict[str, Any],
+}
+
+
+def register(table: FormTable) -> None:
+    """Register the forms of this module."""
+    table.encode("pydantic.main.BaseModel", _encode_model)
+    table.decode("pydantic_model", _decode_model)
+
+
+def _encode_model(value: Any, encoder: Encoder) -> Any:
+    return {
+        "_rtype": "pydantic_model",
+        "_rvalue": encoder.encode(value.model_dump()),
+        "_rschema": encoder.encode(type(value).model_json_schema()),
+    }
+
+
+def _decode_model(value: dict[str, Any], decoder: Decoder) -> Any:
+    fields, schema = value.get("_rvalue"), value.get("_rschema")
+    if not isinstance(fields, dict):
+        raise DecodingError("the value of a model must be a map")
+    members = decoder.members(fields)
+    if not isinstance(schema, dict) or not _acceptable(schema, decoder.limits):
+        return decoder.mapping(members)
+    try:
+        text = json.dumps(schema, sort_keys=True)
+    except (TypeError, ValueError):
+        return decoder.mapping(members)
+    if len(text) > decoder.limits.schema_bytes:
+        return decoder.mapping(members)
+    model = _cached_model(text)
+    if model is None:
+        return decoder.mapping(members)
+    try:
+        return model.model_validate(members)
+    except ValueError:
+        # Validation is the callee's business; values it refuses still arrive.
+        return model.model_construct(**members)
+
+
+@lru_cache(maxsize=128)
+def _cached_model(schema_text: str) -> Any:
+    try:
+        importlib.import_module("pydantic")
+    except ImportError:
+        return None
+    return model_from_schema(json.loads(schema_text))
+
+
+def _acceptable(schema: Any, limits: WireLimits) -> bool:
+    """Whether *schema* is small, shallow, and free of foreign references and patterns."""
+    pending: list[tuple[Any, int]] = [(schema, 1)]
+    names = 0
+    while pending:
+        node, depth = pending.pop()
+        if depth > limits.schema_depth:
+            return False
+        if isinstance(node, list):
+            pending.extend((item, depth + 1) for item in node)
+        elif isinstance(node, dict):
+            properties = node.get("properties")
+            if isinstance(properties, dict):
+                names += len(properties)
+                if any(not isinstance(name, str) or name.startswith("_") for name in properties):
+                    return False
+            reference = node.get("$ref")
+            if reference is not None and not (isinstance(reference, str) and reference.startswith("#/$defs/")):
+                return False
+            pending.extend((item, depth + 1) for item in node.values())
+    return names <= limits.schema_fields
+
+
+def model_from_schema(schema: dict[str, Any]) -> Any:
+    """Build a pydantic model class from a JSON *schema* of type object.
+
+    Fields, defaults and optional values are rebuilt; enums, tuples and what has
+    no counterpart are ``Any``. Patterns and other constraints are not taken over.
+
+    Args:
+        schema: as ``model_json_schema()`` gives it.
+
+    Returns:
+        A subclass of ``pydantic.BaseModel``.
+    """
+    return _Builder(schema).model(schema)
+
+
+class _Builder:
+    """Builds the classes of one schema; definitions are built once, recursion ends in Any."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        definitions = schema.get("$defs")
+        self._definitions: dict[str, Any] = definitions if isinstance(definitions, dict) else {}
+        self._built: dict[str, Any] = {}
+        self._pydantic: Any = importlib.import_module("pydantic")
+
+    def model(self, schema: dict[str, Any]) -> Any:
+        properties = schema.get("properties")
+        required = schema.get("required")
+        names = required if isinstance(required, list) else []
+        fields: dict[str, Any] = {}
+        for name, part in (properties if isinstance(properties, dict) else {}).items():
+            fields[name] = self._field(part if isinstance(part, dict) else {}, name in names)
+        title = schema.get("title")
+        name = title if isinstance(title, str) and title.isidentifier() else "Model"
+        config = self._pydantic.ConfigDict(protected_namespaces=(), arbitrary_types_allowed=True)
+        return self._pydantic.create_model(name, __config__=config, **fields)
+
+    def _field(self, part: dict[str, Any], required: bool) -> tuple[Any, Any]:
+        description = part.get("description")
+        details = {"description": description} if isinstance(description, str) else {}
+        default = ... if required else part.get("default")
+        return self._type(part), self._pydantic.Field(default, **details)
+
+    def _type(self, part: dict[str, Any]) -> Any:
+        reference = part.get("$ref")
+        if isinstance(reference, str):
+            return self._definition(reference.rpartition("/")[2])
+        choices = part.get("anyOf")
+        if isinstance(choices, list):
+            return self._union([self._type(choice) for choice in choices if isinstance(choice, dict)])
+        kind = part.get("type")
+        if kind == "array" and isinstance(part.get("items"), dict):
+            return list[self._type(part["items"])]  # type: ignore[misc]
+        if kind == "object" and "properties" in part:
+            return self.model(part)
+        return _SCALARS.get(kind, Any) if isinstance(kind, str) and "enum" not in part else Any
+
+    def _union(self, types: list[Any]) -> Any:
+        union: Any = types[0] if types else Any
+        for kind in types[1:]:
+            union = Any if Any in (union, kind) else union | kind
+        return union
+
+    def _definition(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = Any
+            schema = self._definitions.get(name)
+            if isinstance(schema, dict):
+                self._built[name] = self._type(schema)
+        return self._built[name]

@@ -1,0 +1,242 @@
+"""The frame: one or two msgpack maps back to back (protocol §2.1).
+
+::
+
+    frame    = segment1 [segment2]
+    segment1 = "header": type, to, from, ws, user, method, session, parent
+    segment2 = "extra":  args, with_kwargs, promise, t, ...
+
+A reader takes the header from the first bytes of the frame without looking at
+the rest, so that a router never touches a payload. `restamp` rewrites a header
+around an untouched payload. What values mean is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgpack
+
+from hypha_rpc.errors import RemoteProtocolError
+from hypha_rpc.wire.limits import MAX_HEADER
+
+__all__ = [
+    "ROUTING_KEYS",
+    "FrameError",
+    "FrameWriter",
+    "pack_pairs",
+    "read_extra",
+    "read_frame",
+    "read_header",
+    "restamp",
+    "top_level_keys",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+ROUTING_KEYS: Final = frozenset({"type", "to", "from", "ws", "user", "method", "session", "parent", "ctx"})
+"""Names that only the header may carry (protocol §2.5, security S2)."""
+
+_WINDOW: Final = 4096
+_KEEP_BUFFER: Final = 1024 * 1024
+_EMPTY_EXTRA: Final[dict[str, Any]] = {}
+
+
+class FrameError(RemoteProtocolError, ValueError):
+    """Bytes that are no frame. The text never contains the bytes."""
+
+
+def _only_timestamps(code: int, data: bytes) -> Any:
+    raise FrameError(f"unknown msgpack extension type {code}")
+
+
+def _declared_size(data: Buffer, offset: int) -> int:
+    """Number of pairs the msgpack map at *offset* declares, or -1 when there is no map."""
+    first = data[offset]
+    if 0x80 <= first <= 0x8F:
+        return first & 0x0F
+    if first == 0xDE:
+        return int.from_bytes(data[offset + 1 : offset + 3], "big")
+    if first == 0xDF:
+        return int.from_bytes(data[offset + 1 : offset + 5], "big")
+    return -1
+
+
+def read_header(data: Buffer) -> tuple[dict[str, Any], int]:
+    """Read segment 1.
+
+    Args:
+        data: one whole frame.
+
+    Returns:
+        The header and the offset at which segment 2 begins (``len(data)`` when
+        there is none).
+
+    Raises:
+        FrameError: *data* does not start with a well-formed map of at most
+            `MAX_HEADER` bytes with distinct text keys.
+    """
+    size = len(data)
+    if not size or _declared_size(data, 0) < 0:
+        raise FrameError("a frame starts with a msgpack map")
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER, strict_map_key=True, ext_hook=_only_timestamps)
+    try:
+        unpacker.feed(data if size <= _WINDOW else data[:_WINDOW])
+        try:
+            header = unpacker.unpack()
+        except msgpack.OutOfData:
+            if size <= _WINDOW:
+                raise
+            unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER, strict_map_key=True, ext_hook=_only_timestamps)
+            unpacker.feed(data[:MAX_HEADER])
+            header = unpacker.unpack()
+    except FrameError:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FrameError(f"malformed header: {type(error).__name__}") from error
+    if len(header) != _declared_size(data, 0):
+        raise FrameError("a header key occurs twice")
+    return header, unpacker.tell()
+
+
+def read_extra(data: Buffer, offset: int) -> dict[str, Any]:
+    """Read segment 2, without interpreting its values.
+
+    Args:
+        data: one whole frame.
+        offset: where segment 2 begins, from `read_header`.
+
+    Returns:
+        The map; empty when the segment is absent. What follows it is ignored.
+
+    Raises:
+        FrameError: it is no map with distinct text keys, or malformed inside.
+    """
+    if offset >= len(data):
+        return _EMPTY_EXTRA
+    declared = _declared_size(data, offset)
+    if declared < 0:
+        raise FrameError("the payload of a frame is a msgpack map")
+    try:
+        extra = msgpack.unpackb(memoryview(data)[offset:], strict_map_key=False, ext_hook=_only_timestamps)
+    except msgpack.ExtraData as more:
+        extra = more.unpacked
+    except FrameError:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FrameError(f"malformed payload: {type(error).__name__}") from error
+    if len(extra) != declared or not all(map(str.__instancecheck__, extra)):
+        raise FrameError("a payload key occurs twice or is no text")
+    result: dict[str, Any] = extra
+    return result
+
+
+def read_frame(data: Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read both segments; fields of a merged frame stay in the header.
+
+    Raises:
+        FrameError: see `read_header` and `read_extra`.
+    """
+    header, offset = read_header(data)
+    return header, read_extra(data, offset)
+
+
+def top_level_keys(data: Buffer, offset: int) -> list[Any] | None:
+    """The keys of segment 2, without building its values.
+
+    Args:
+        data: one whole frame.
+        offset: where segment 2 begins.
+
+    Returns:
+        The keys; an empty list when the segment is absent; None when it is not
+        exactly one well-formed map (security S2, extensions §5).
+    """
+    if offset >= len(data):
+        return []
+    declared = _declared_size(data, offset)
+    if declared < 0:
+        return None
+    view = memoryview(data)[offset:]
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(view), 1), strict_map_key=False, ext_hook=_only_timestamps)
+    unpacker.feed(view)
+    try:
+        keys = []
+        for _ in range(unpacker.read_map_header()):
+            keys.append(unpacker.unpack())
+            unpacker.skip()
+    except (ValueError, TypeError, msgpack.UnpackException, FrameError):
+        return None
+    return keys if unpacker.tell() == len(view) else None
+
+
+def pack_pairs(pairs: Mapping[str, Any]) -> tuple[int, bytes]:
+    """Pack *pairs* without a map header, ready to be appended by `restamp`.
+
+    Returns:
+        The number of pairs and their bytes.
+    """
+    packed = b"".join(msgpack.packb(item) for pair in pairs.items() for item in pair)
+    return len(pairs), packed
+
+
+_pack_header = msgpack.Packer().pack
+
+
+def restamp(header: dict[str, Any], stamp: tuple[int, bytes]) -> bytes:
+    """Pack *header* followed by the ready pairs of *stamp*.
+
+    Args:
+        header: the remaining fields; must not contain the stamped keys.
+        stamp: from `pack_pairs`.
+
+    Returns:
+        The bytes of segment 1.
+    """
+    packed: bytes = _pack_header(header)
+    count = len(header) + stamp[0]
+    if count <= 15:
+        return bytes((0x80 | count,)) + packed[1:] + stamp[1]
+    body = packed[1:] if len(header) <= 15 else packed[3:] if len(header) <= 0xFFFF else packed[5:]
+    return b"\xdf" + count.to_bytes(4, "big") + body + stamp[1]
+
+
+class FrameWriter:
+    """Packs frames; one for each endpoint, used from one thread."""
+
+    __slots__ = ("_packer",)
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(autoreset=False)
+
+    def write(self, header: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
+        """Pack one frame.
+
+        Args:
+            header: segment 1.
+            extra: segment 2, with values that are encoded already; None or empty: absent.
+
+        Returns:
+            The frame.
+
+        Raises:
+            OverflowError: an integer outside -2^63 ... 2^64-1.
+            ValueError: text with lone surrogates, or nesting too deep.
+            TypeError: a value that is no msgpack native.
+        """
+        packer = self._packer
+        try:
+            packer.pack(header)
+            if extra:
+                packer.pack(extra)
+            frame: bytes = packer.bytes()
+        except BaseException:
+            # A half-packed frame must not precede the next one.
+            self._packer = msgpack.Packer(autoreset=False)
+            raise
+        if len(frame) > _KEEP_BUFFER:
+            self._packer = msgpack.Packer(autoreset=False)
+        else:
+            packer.reset()
+        return frame
