@@ -20,7 +20,7 @@ from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
 from hypha_rpc.client.link import Link
 from hypha_rpc.client.options import ABSENT
 from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteService
-from hypha_rpc.client.schemas import service_schema
+from hypha_rpc.schemas import service_schema
 from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hypha_rpc.addresses import ServiceId, is_valid_service_name
-from hypha_rpc.client.schemas import service_schema
+from hypha_rpc.schemas import service_schema
 from hypha_rpc.endpoint.exports import MAGIC_MEMBERS, Service
 from hypha_rpc.objects import ObjectProxy
 

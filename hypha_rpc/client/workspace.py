@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.client.proxies import RemoteFunction, RemoteService
-from hypha_rpc.client.schemas import function_schema
+from hypha_rpc.schemas import function_schema
 from hypha_rpc.errors import ConnectionLost, ServiceNotFound
 from hypha_rpc.objects import ObjectProxy
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from hypha_rpc.client.case import convert_case, to_camel_case, to_snake_case
+from hypha_rpc.case import convert_case, to_camel_case, to_snake_case
 from hypha_rpc.client.connect import parse_service_url
 from hypha_rpc.client.events import MessageEmitter
 from hypha_rpc.objects import DefaultObjectProxy, ObjectProxy

@@ -31,7 +31,7 @@ class Matrix:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._servers = {kind: Server(kind, folder / f"on-{kind}") for kind in KINDS}
-        self._broken: dict[str, ProcessFailed] = {}
+        self._broken: dict[str, str] = {}
         self._providers: dict[tuple[str, str], Process] = {}
         self._long_calls: dict[Cell, Process] = {}
         self._runs: dict[Cell, Process] = {}
@@ -43,7 +43,7 @@ class Matrix:
                 server.start()
             except ProcessFailed as error:
                 # the cells on the other server still tell something
-                self._broken[kind] = error
+                self._broken[kind] = str(error)
         for provider, kind in itertools.product(KINDS, KINDS):
             if kind not in self._broken:
                 process = start_provider(provider, self._servers[kind].url, self._folder / f"on-{kind}")
@@ -67,7 +67,7 @@ class Matrix:
             ProcessFailed: It could not be started.
         """
         if kind in self._broken:
-            raise self._broken[kind]
+            raise ProcessFailed(self._broken[kind])
         return self._servers[kind]
 
     def provider(self, cell: Cell) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .matrix import Matrix
 from .peers import CELLS, Cell, run_program, start_consumer, wait_until_ready
+from .processes import ProcessFailed
 from .recorder import DOWN, UP, Connection, FrameReader, Recorder, unmask, without_extensions
 from .sides import OURS, PUBLIC
 
@@ -48,7 +50,7 @@ class Session:
         return [(cell.consumer, cell.provider, self.consumer), (cell.provider, cell.consumer, self.provider)]
 
 
-def record(matrix: Matrix, cell: Cell, folder: Any) -> Session:
+def record(matrix: Matrix, cell: Cell, folder: Path) -> Session:
     """Run a few checks of one cell through a recorder."""
     with Recorder(matrix.server(cell.server).port) as recorder:
         provider = run_program(cell.provider, "provider", [recorder.url], log=folder / f"provider-{cell}.log")
@@ -65,11 +67,32 @@ def record(matrix: Matrix, cell: Cell, folder: Any) -> Session:
             provider.kill()
 
 
+class Sessions:
+    """One recorded session a cell, recorded when it is first asked for."""
+
+    def __init__(self, matrix: Matrix, folder: Path) -> None:
+        self._matrix, self._folder = matrix, folder
+        self._recorded: dict[Cell, Session | str] = {}
+
+    def __getitem__(self, cell: Cell) -> Session:
+        if cell not in self._recorded:
+            self._recorded[cell] = self._record(cell)
+        session = self._recorded[cell]
+        if isinstance(session, str):
+            pytest.fail(session, pytrace=False)
+        return session
+
+    def _record(self, cell: Cell) -> Session | str:
+        try:
+            return record(self._matrix, cell, self._folder)
+        except (ProcessFailed, LookupError) as error:
+            return str(error)
+
+
 @pytest.fixture(scope="module")
-def sessions(matrix: Matrix, tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Session]:
-    """One recorded session a cell."""
-    folder = tmp_path_factory.mktemp("levels")
-    return {cell: record(matrix, cell, folder) for cell in CELLS}
+def sessions(matrix: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
+    """The recorded sessions of all cells."""
+    return Sessions(matrix, tmp_path_factory.mktemp("levels"))
 
 
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=str)
@@ -100,12 +123,12 @@ def method_maps(value: Any) -> Iterator[dict[str, Any]]:
 
 
 @each_cell
-def test_everything_works_with_level_1_on_the_wire(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_everything_works_with_level_1_on_the_wire(sessions: Sessions, cell: Cell) -> None:
     assert sessions[cell].results == dict.fromkeys(CHECKS, "")
 
 
 @each_cell
-def test_the_authentication_frame_announces_the_level(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_the_authentication_frame_announces_the_level(sessions: Sessions, cell: Cell) -> None:
     for side, _, connection in sessions[cell].sides():
         first = connection.texts(UP)[0]
         assert first.get("x") == (1 if side == OURS else None)
@@ -113,13 +136,13 @@ def test_the_authentication_frame_announces_the_level(sessions: dict[Cell, Sessi
 
 
 @with_ours
-def test_each_client_object_has_a_life_of_its_own(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_each_client_object_has_a_life_of_its_own(sessions: Sessions, cell: Cell) -> None:
     lives = [item.texts(UP)[0]["life"] for side, _, item in sessions[cell].sides() if side == OURS]
     assert len(lives) == len(set(lives)) >= 1
 
 
 @each_cell
-def test_connection_info_announces_the_level(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_connection_info_announces_the_level(sessions: Sessions, cell: Cell) -> None:
     for _, _, connection in sessions[cell].sides():
         info = connection.texts(DOWN)[0]
         assert info["type"] == "connection_info"
@@ -127,7 +150,7 @@ def test_connection_info_announces_the_level(sessions: dict[Cell, Session], cell
 
 
 @each_cell
-def test_calls_carry_level_and_deadline(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_calls_carry_level_and_deadline(sessions: Sessions, cell: Cell) -> None:
     calls = calls_of(sessions[cell].consumer)
     assert len(calls) >= len(CHECKS)
     for header, payload in calls:
@@ -138,14 +161,14 @@ def test_calls_carry_level_and_deadline(sessions: dict[Cell, Session], cell: Cel
 
 
 @each_cell
-def test_answers_carry_the_level(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_answers_carry_the_level(sessions: Sessions, cell: Cell) -> None:
     answers = answers_of(sessions[cell].provider, ".resolve")
     assert answers
     assert {payload.get("x") for _, payload in answers} == {1 if cell.provider == OURS else None}
 
 
 @each_cell
-def test_functions_are_marked_with_the_level(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_functions_are_marked_with_the_level(sessions: Sessions, cell: Cell) -> None:
     for side, _, connection in sessions[cell].sides():
         client = connection.texts(DOWN)[0]["client_id"]
         maps = [item for _, payload in connection.frames(UP) for item in method_maps(payload)]
@@ -155,7 +178,7 @@ def test_functions_are_marked_with_the_level(sessions: dict[Cell, Session], cell
 
 
 @ours_provides
-def test_errors_name_their_type(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_errors_name_their_type(sessions: Sessions, cell: Cell) -> None:
     rejects = [payload["args"][0] for _, payload in answers_of(sessions[cell].provider, ".reject")]
     errors = [item["_rerr"] for item in rejects if "something is wrong" in item["_rvalue"]]
     assert len(errors) == 1
@@ -165,7 +188,7 @@ def test_errors_name_their_type(sessions: dict[Cell, Session], cell: Cell) -> No
 
 
 @each_cell
-def test_nothing_of_level_1_is_in_a_header(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_nothing_of_level_1_is_in_a_header(sessions: Sessions, cell: Cell) -> None:
     for side, other, connection in sessions[cell].sides():
         if side == PUBLIC or other == PUBLIC:
             for header, _ in connection.frames(UP):
@@ -173,7 +196,7 @@ def test_nothing_of_level_1_is_in_a_header(sessions: dict[Cell, Session], cell: 
 
 
 @each_cell
-def test_a_public_client_never_gets_a_frame_of_level_1(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_a_public_client_never_gets_a_frame_of_level_1(sessions: Sessions, cell: Cell) -> None:
     for side, _, connection in sessions[cell].sides():
         if side == PUBLIC:
             types = {header["type"] for header, _ in connection.frames(DOWN)}
@@ -182,14 +205,14 @@ def test_a_public_client_never_gets_a_frame_of_level_1(sessions: dict[Cell, Sess
 
 
 @each_cell
-def test_nobody_sends_frames_of_level_1_to_a_public_peer(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_nobody_sends_frames_of_level_1_to_a_public_peer(sessions: Sessions, cell: Cell) -> None:
     for _, other, connection in sessions[cell].sides():
         if other == PUBLIC:
             assert not {header["type"] for header, _ in connection.frames(UP)} & LEVEL_1_TYPES
 
 
 @each_cell
-def test_no_single_frame_is_too_big_for_a_public_client(sessions: dict[Cell, Session], cell: Cell) -> None:
+def test_no_single_frame_is_too_big_for_a_public_client(sessions: Sessions, cell: Cell) -> None:
     for _, _, connection in sessions[cell].sides():
         assert max(len(item.payload) for item in connection.messages) <= 512_000
 

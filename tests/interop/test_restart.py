@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .peers import CELLS, CONNECT_S, Cell, run_program, start_provider, wait_until_ready
-from .processes import Process
+from .processes import Process, ProcessFailed
 from .servers import Server
 from .sides import KINDS, OURS, PUBLIC
 
@@ -32,10 +32,18 @@ class Restart:
         self._cells = [cell for cell in CELLS if cell.server == kind]
         self.server = Server(kind, folder)
         self.exit_code: int | None = None
+        self._broken = ""
         self._providers: dict[str, Process] = {}
         self._consumers: dict[Cell, Process] = {}
 
     def run(self) -> None:
+        """Do it all; a failure is told to those who ask for results, the other server's tests go on."""
+        try:
+            self._run()
+        except ProcessFailed as error:
+            self._broken = str(error)
+
+    def _run(self) -> None:
         """Connect everybody, stop the server, start it on the same port with the same secret."""
         self.server.start()
         self._providers = {kind: start_provider(kind, self.server.url, self._folder) for kind in KINDS}
@@ -52,6 +60,8 @@ class Restart:
 
     def result(self, cell: Cell, what: str) -> dict[str, Any]:
         """Wait for a proxy of a cell to work again; fails with all logs when it does not."""
+        if self._broken:
+            pytest.fail(self._broken, pytrace=False)
         consumer, report = self._consumers[cell], dict[str, Any]()
         # the program tries them in this order; what stays broken is reported after its own deadline
         for earlier in ("service", "manager", "fetched"):
@@ -67,7 +77,7 @@ class Restart:
     def _either(consumer: Process, what: str) -> dict[str, Any]:
         try:
             return consumer.wait_for("works", what=what, timeout_s=BACK_S)
-        except AssertionError:
+        except ProcessFailed:
             broken = consumer.find("broken", what=what)
             if broken is None:
                 raise

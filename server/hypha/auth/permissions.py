@@ -26,6 +26,7 @@ __all__ = [
     "check_service",
     "has_right",
     "is_owner",
+    "may_take_over",
     "right",
     "verdict",
 ]
@@ -175,6 +176,20 @@ def cell_of(user: User, workspace: str, owners: Collection[str] = ()) -> Cell:
     if user.is_anonymous and workspace == home_of(user.id) and not user.is_child:
         return "anon"
     return "owner" if is_owner(user, workspace, owners) else letter
+
+
+def may_take_over(newcomer: User, former: User, workspace: str, owners: Collection[str] = ()) -> bool:
+    """Whether *newcomer* may have the client id of *former*, who is silent or gone (security S9).
+
+    True for administrators, and for the same user or another child of it with
+    at least the right of *former*: a reader does not become a provider.
+    """
+    new = right(newcomer, workspace, owners)
+    if new is None or new == "a":
+        return new is not None
+    old = right(former, workspace, owners)
+    same = (newcomer.parent or newcomer.id) == (former.parent or former.id)
+    return same and (old is None or RANK[new] >= RANK[old])
 
 
 # -------------------------------------------------------------------- verdicts

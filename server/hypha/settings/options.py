@@ -244,6 +244,11 @@ class Settings:
         values["limits"] = Limits.from_env(environ)
         return cls(**(values | given))
 
+    @property
+    def uses_redis(self) -> bool:
+        """Whether a shared store is configured; any other text means the store of this process."""
+        return self.redis_uri is not None and self.redis_uri.startswith(("redis://", "rediss://", "unix://"))
+
     def local_url(self, port: int | None = None) -> str:
         """URL of this server on its own machine, without a trailing slash.
 

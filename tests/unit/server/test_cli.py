@@ -92,7 +92,14 @@ def test_help_lists_every_option_with_default(capsys: pytest.CaptureFixture[str]
         parse(["--help"], {})
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--host", "--startup-functions", "--root-token", "--state-dir", "--from-env", "--start-minio-server"):
+    for option in (
+        "--host",
+        "--startup-functions",
+        "--root-token",
+        "--state-dir",
+        "--from-env",
+        "--start-minio-server",
+    ):
         assert option in text
     assert "[default: 9527]" in text
 

@@ -98,7 +98,9 @@ def test_admission_by_a_word_of_the_token_is_not_ownership() -> None:
 
 
 def test_abroad_only_the_two_workspaces_are_told() -> None:
-    user = User("alice", scope=Scope({"ws-user-alice": "a", "secret-ws": "rw", "bob-ws": "r", "*": "a"}, "ws-user-alice"))
+    user = User(
+        "alice", scope=Scope({"ws-user-alice": "a", "secret-ws": "rw", "bob-ws": "r", "*": "a"}, "ws-user-alice")
+    )
     assert user.narrowed("ws-user-alice", "bob-ws").scope.workspaces == {"ws-user-alice": "a", "bob-ws": "r"}
     assert user.narrowed("ws-user-alice", "bob-ws").scope.current_workspace == "ws-user-alice"
     assert len(user.scope.workspaces) == 4
@@ -115,6 +117,8 @@ def test_bad_user_ids(text: object) -> None:
     assert not is_valid_user_id(text)
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a\tb", "a/b", "a:b", "a@b", "a*", "*", "a#r", "x" * 129, "a\x00", "a\x85", 7])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a\tb", "a/b", "a:b", "a@b", "a*", "*", "a#r", "x" * 129, "a\x00", "a\x85", 7]
+)
 def test_bad_workspace_ids(text: object) -> None:
     assert not is_valid_workspace_id(text)

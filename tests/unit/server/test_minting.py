@@ -20,7 +20,9 @@ def nobody(_workspace: str) -> tuple[str, ...]:
 
 
 def child_of_alice(tokens: TokenService, foreign: ForeignToken, letter: str, workspace: str = "lab-ws") -> User:
-    token = foreign("kid", f"ws:{workspace}#{letter} wid:{workspace}", roles=["user"], parent="alice", jti=f"kid-{letter}")
+    token = foreign(
+        "kid", f"ws:{workspace}#{letter} wid:{workspace}", roles=["user"], parent="alice", jti=f"kid-{letter}"
+    )
     user = tokens.parse(token)
     return user.admitted("c1", workspace, user.scope.workspaces[workspace])
 

@@ -64,7 +64,11 @@ def test_full_set_refuses_rather_than_forgets() -> None:
         (User("alice", token_ids=("t1",)), User("alice", token_ids=("t9",)), True),
         (User("alice", token_ids=("t1",)), User("kid", parent="alice", token_ids=("t8", "t9")), True),
         # a sibling, the parent, a stranger
-        (User("kid", parent="alice", token_ids=("t0", "t1")), User("k2", parent="alice", token_ids=("t0", "t2")), False),
+        (
+            User("kid", parent="alice", token_ids=("t0", "t1")),
+            User("k2", parent="alice", token_ids=("t0", "t2")),
+            False,
+        ),
         (User("kid", parent="alice", token_ids=("t0", "t1")), User("alice", token_ids=("t0",)), False),
         (User("eve", token_ids=("t5",)), User("alice", token_ids=("t1",)), False),
         (User("anonymouz-x"), User("alice", token_ids=("t1",)), False),

@@ -10,9 +10,7 @@ from hypha.auth.scopes import ParsedScope, check_extra_scopes, format_scope, par
 
 def test_scope_of_an_existing_token() -> None:
     scope = parse_scope("ws:ws-user-alice#r ws:*#a cid:c1 wid:ws-user-alice openid file:download")
-    assert scope == ParsedScope(
-        {"ws-user-alice": "r", "*": "a"}, "c1", "ws-user-alice", ("openid", "file:download")
-    )
+    assert scope == ParsedScope({"ws-user-alice": "r", "*": "a"}, "c1", "ws-user-alice", ("openid", "file:download"))
     assert parse_scope(format_scope(scope)) == scope
 
 

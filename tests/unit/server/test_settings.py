@@ -37,7 +37,8 @@ def test_from_env_reads_every_kind_of_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("true", True), ("1", True), ("YES", True), ("y", True), ("On", True), ("no", False), ("0", False)]
+    ("text", "value"),
+    [("true", True), ("1", True), ("YES", True), ("y", True), ("On", True), ("no", False), ("0", False)],
 )
 def test_booleans_have_the_usual_spellings(text: str, value: bool) -> None:
     assert Settings.from_env({"HYPHA_DISABLE_SSL": text}).disable_ssl is value
@@ -149,11 +150,21 @@ def test_state_directory_follows_option_home_and_memory(monkeypatch: pytest.Monk
     assert Settings(in_memory=True).resolved_state_dir() is None
 
 
+@pytest.mark.parametrize(
+    ("uri", "shared"),
+    [(None, False), ("", False), ("/tmp/store", False), ("redis://h:6379/0", True), ("rediss://h", True)],
+)
+def test_only_a_redis_uri_means_a_shared_store(uri: str | None, shared: bool) -> None:
+    assert Settings(redis_uri=uri).uses_redis is shared
+
+
 def test_cautions_name_what_is_risky() -> None:
     assert Settings().cautions() == []
     risky = Settings(host="0.0.0.0", root_token=GOOD_ROOT_TOKEN, trust_apps=True)
     assert [caution.split()[0] for caution in risky.cautions()] == ["listening", "a", "HYPHA_TRUST_APPS"]
-    safe = Settings(host="0.0.0.0", public_base_url="https://x", root_token=GOOD_ROOT_TOKEN, allow_origins=("https://x",))
+    safe = Settings(
+        host="0.0.0.0", public_base_url="https://x", root_token=GOOD_ROOT_TOKEN, allow_origins=("https://x",)
+    )
     assert safe.cautions() == []
 
 
@@ -164,7 +175,9 @@ def test_every_setting_is_described_and_none_is_both_known_and_ignored() -> None
 
 
 def test_limits_read_their_variables() -> None:
-    limits = Limits.from_env({"HYPHA_SEND_QUEUE_BYTES": "10", "MAXIMUM_LOGIN_TIME": "2.5", "ACTIVITY_CHECK_INTERVAL": "1"})
+    limits = Limits.from_env(
+        {"HYPHA_SEND_QUEUE_BYTES": "10", "MAXIMUM_LOGIN_TIME": "2.5", "ACTIVITY_CHECK_INTERVAL": "1"}
+    )
     assert (limits.send_queue_bytes, limits.maximum_login_time, limits.activity_check_interval) == (10, 2.5, 1.0)
     with pytest.raises(SettingsError, match="HYPHA_SEND_QUEUE_BYTES"):
         Limits(send_queue_bytes=-1)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -397,6 +396,4 @@ def test_inspecting_a_reconnection_token_names_the_token_itself(tokens: TokenSer
     with pytest.raises(TokenRevoked):
         tokens.parse_reconnection(token, "prov", None)
     other = tokens.reconnection_token(alice, "ws-user-alice", "prov")
-    assert tokens.parse_reconnection(other, "prov", None) == replace(
-        tokens.parse_reconnection(other, "prov", None), id="alice"
-    )
+    assert tokens.parse_reconnection(other, "prov", None).id == "alice"

@@ -1,0 +1,336 @@
+"""The switch: resolves ``to``, stamps the sender, forwards the untouched payload (protocol §2.4-2.7).
+
+The way of a routed frame has no task, no queue of its own and no payload
+decoding; only towards public peers the top-level keys of the payload are looked at
+(security S2, extensions §5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import msgpack
+
+from hypha.broker.connections import Connection, Mailboxes
+from hypha.broker.origin import Origin
+from hypha.settings import Limits
+from hypha_rpc.addresses import workspace_of
+from hypha_rpc.wire.frame import ROUTING_KEYS, FrameError, read_header, restamp, top_level_keys
+
+__all__ = ["LocalPeer", "Router"]
+
+_log = logging.getLogger("hypha.broker")
+
+Buffer = bytes | bytearray | memoryview
+
+SERVER_ONLY: Final = frozenset(
+    """client_connected client_updated client_disconnected service_added service_updated service_removed
+    workspace_loaded workspace_unloaded workspace_deleted workspace_changed workspace_ready workspace_status_changed
+    force-exit peer_not_found error connection_info reconnection_token ping pong connected disconnected reconnected
+    services_registered services_registration_failed manager_refreshed remote_client_disconnected""".split()
+)
+"""Types that no client may send (security S4)."""
+
+LEVEL_1: Final = frozenset({"cancel", "query", "release", "lease", "chunk", "credit", "progress"})
+"""Frame types of extensions §3, forwarded to peers of level 1."""
+
+_ANSWERS: Final = (".resolve", ".reject")
+_PAUSE_ABOVE: Final = 8 * 1024 * 1024
+
+
+class LocalPeer(Protocol):
+    """An endpoint inside the server (the manager)."""
+
+    def receive(self, data: bytes) -> None:
+        """Take one stamped frame."""
+
+
+class Router:
+    """Forwards frames between the connections of this process.
+
+    Args:
+        limits: sizes and rates.
+        clock: monotonic seconds.
+        pause: called with a sender and the receiver that does not keep up with it.
+    """
+
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], pause: Callable[[Connection, Connection], None]
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._pause = pause
+        self.connections: dict[str, Connection] = {}
+        self.workspaces: dict[str, dict[str, Connection]] = {}
+        self.mailboxes = Mailboxes(
+            seconds=limits.mailbox_seconds,
+            frames=limits.mailbox_frames,
+            size=limits.mailbox_bytes,
+            total=limits.mailbox_total_bytes,
+        )
+        self.manager: LocalPeer | None = None
+        self.routed = 0
+        self.dropped = 0
+
+    # -- who is there ------------------------------------------------------------
+
+    def attach(self, connection: Connection) -> None:
+        """Make *connection* reachable, in place of any former one of its address."""
+        self.connections[connection.address] = connection
+        self.workspaces.setdefault(connection.workspace, {})[connection.address] = connection
+
+    def detach(self, connection: Connection) -> bool:
+        """Make *connection* unreachable; False when another one has taken its place already."""
+        if self.connections.get(connection.address) is not connection:
+            return False
+        del self.connections[connection.address]
+        members = self.workspaces[connection.workspace]
+        del members[connection.address]
+        if not members:
+            del self.workspaces[connection.workspace]
+        return True
+
+    # -- frames of clients ---------------------------------------------------------
+
+    def route(self, source: Connection, data: Buffer) -> None:
+        """Forward one binary frame of *source*."""
+        try:
+            header, offset = read_header(data)
+        except FrameError as error:
+            self._invalid(source, str(error))
+            return
+        kind, to = header.get("type"), header.get("to")
+        if type(kind) is not str or type(to) is not str or not self._sane(header):
+            self._invalid(source, "a frame needs a type and a receiver")
+            return
+        if kind == "method":
+            if "/" not in to:
+                if to == "*":
+                    self._refuse(source, header, to, "a method cannot be broadcast")
+                    return
+                to = f"{source.workspace}/{to}"
+            target = self.connections.get(to)
+            if target is not None:
+                self._forward(source, target, header, (data, offset))
+            elif to[:2] == "*/":
+                self._to_manager(source.origin, header, to, data[offset:])
+            else:
+                self._absent(source, header, to, data[offset:])
+        else:
+            self._other(source, header, (data, offset))
+
+    def _sane(self, header: dict[str, Any]) -> bool:
+        longest = self._limits.max_routing_text
+        return all(
+            len(value) <= longest for key, value in header.items() if type(value) is str and key != "method"
+        )
+
+    def _forward(
+        self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]
+    ) -> None:
+        data, offset = payload
+        if target.level == 0 and (problem := self._unfit(target, data, offset)) is not None:
+            self._refuse(source, header, target.address, problem)
+            return
+        pending = target.outlet.pending
+        if pending > _PAUSE_ABOVE:
+            if pending > self._limits.send_queue_bytes:
+                self._refuse(source, header, target.address, f"Peer {target.address} is not reading")
+                return
+            self._pause(source, target)
+        if source.workspace != target.workspace:
+            source.met(target.address)
+            target.met(source.address)
+        self._deliver(target, source.origin, header, data[offset:])
+
+    def _unfit(self, target: Connection, data: Buffer, offset: int) -> str | None:
+        """Why a public peer must not get this frame, or None (security S2, §8)."""
+        if len(data) > self._limits.max_frame_bytes_public:
+            return f"Frame too large for {target.address}"
+        keys = top_level_keys(data, offset)
+        if keys is None or not ROUTING_KEYS.isdisjoint(key for key in keys if type(key) is str):
+            return "The payload of a frame must be one map without routing fields"
+        return None
+
+    def _deliver(self, target: Connection, origin: Origin, header: dict[str, Any], payload: Buffer) -> None:
+        segment = self._stamped(header, target.address, origin.stamp(target.workspace))
+        self.routed += 1
+        target.outlet.send((segment, payload) if len(payload) else (segment,))
+
+    @staticmethod
+    def _stamped(header: dict[str, Any], to: str, stamp: tuple[int, bytes]) -> bytes:
+        header["to"] = to
+        for name in ("from", "ws", "user", "ctx"):
+            header.pop(name, None)
+        return restamp(header, stamp)
+
+    def _to_manager(self, origin: Origin, header: dict[str, Any], to: str, payload: Buffer) -> None:
+        if self.manager is None or not to.startswith("*/manager"):
+            self.dropped += 1
+            return
+        self.routed += 1
+        self.manager.receive(self._stamped(header, to, origin.home) + bytes(payload))
+
+    def _absent(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
+        """The receiver is not here: an answer may wait for it, a call is answered at once (server §2.9)."""
+        if to in self.mailboxes and "session" not in header and str(header.get("method", "")).endswith(_ANSWERS):
+            if not str(header["method"]).startswith("services."):
+                stamp = source.origin.stamp(workspace_of(to))
+                self.mailboxes.put(to, self._stamped(header, to, stamp) + bytes(payload))
+                return
+        self._refuse(source, header, to, f"Target peer {to} is not connected")
+
+    # -- other frames of clients ---------------------------------------------------
+
+    def _other(self, source: Connection, header: dict[str, Any], payload: tuple[Buffer, int]) -> None:
+        kind, to = header["type"], header["to"]
+        data, offset = payload
+        if kind in SERVER_ONLY:
+            self._refuse(source, header, to, f"Clients cannot send {kind!r}")
+        elif to == "*" or to.endswith("/*"):
+            self._broadcast(source, header, data[offset:])
+        elif to[:2] == "*/":
+            self._refuse(source, header, to, "The manager takes calls only")
+        else:
+            to = to if "/" in to else f"{source.workspace}/{to}"
+            target = self.connections.get(to)
+            if target is None:
+                self._refuse(source, header, to, f"Target peer {to} is not connected")
+            elif kind in LEVEL_1:
+                self._extension(source, target, header, payload)
+            elif target.workspace != source.workspace:
+                self._refuse(source, header, to, "Events stay in their workspace")
+            else:
+                self._forward(source, target, header, payload)
+
+    def _extension(
+        self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]
+    ) -> None:
+        if target.level >= 1:
+            self._forward(source, target, header, payload)
+        elif header["type"] == "chunk":
+            self._refuse(source, header, target.address, f"Peer {target.address} takes no chunks")
+        else:
+            self.dropped += 1
+
+    def _broadcast(self, source: Connection, header: dict[str, Any], payload: Buffer) -> None:
+        workspace, to = source.workspace, header["to"]
+        if to not in ("*", f"{workspace}/*"):
+            self._refuse(source, header, to, f"Permission denied for workspace {workspace_of(to)}")
+        elif not source.writer:
+            text = (
+                f"Read-only client {source.address} cannot broadcast messages. "
+                "Only point-to-point messages are allowed for read-only clients."
+            )
+            self._refuse(source, header, to, text)
+        else:
+            kind = header["type"]
+            frame = self._stamped(header, f"{workspace}/*", source.origin.home) + bytes(payload)
+            self._to_subscribers(self.workspaces.get(workspace, {}).values(), kind, frame)
+
+    # -- frames of the server --------------------------------------------------------
+
+    def send_from_manager(self, frame: bytes, address: str, user: Any) -> None:
+        """Forward a frame of the manager; answers to nobody.
+
+        Args:
+            frame: as the manager's endpoint packed it; its ``from`` is the address it was called at.
+            address: the manager's own address.
+            user: the root user.
+        """
+        header, offset = read_header(frame)
+        to = str(header.get("to"))
+        sender = str(header.get("from") or address)
+        workspace = workspace_of(to)
+        origin = Origin(sender, workspace, user)
+        target = self.connections.get(to)
+        if target is not None:
+            self._deliver(target, origin, header, frame[offset:])
+            return
+        session = header.get("session")
+        if isinstance(session, str):
+            self._answer_manager(sender, to, session)
+        elif to in self.mailboxes and str(header.get("method", "")).endswith(_ANSWERS):
+            self.mailboxes.put(to, self._stamped(header, to, origin.home) + frame[offset:])
+
+    def _answer_manager(self, sender: str, to: str, session: str) -> None:
+        if self.manager is not None:
+            self.manager.receive(_rejection(to, sender, session, f"Target peer {to} is not connected"))
+
+    def publish(self, workspace: str, kind: str, data: dict[str, Any], *, about: str | None = None) -> None:
+        """Send an event of the server to the subscribers in *workspace* (protocol §6.6).
+
+        Args:
+            workspace: where.
+            kind: event type.
+            data: its ``data``.
+            about: client address the news is about; kept for lost peers that may resume.
+        """
+        frame: bytes = msgpack.packb({"type": kind, "to": "*", "data": data})
+        self._to_subscribers(self.workspaces.get(workspace, {}).values(), kind, frame)
+        if about is not None and len(self.mailboxes):
+            self.mailboxes_note(workspace, about, frame)
+
+    def mailboxes_note(self, workspace: str, about: str, frame: bytes) -> None:
+        """Keep the latest news about *about* for the lost peers of *workspace*."""
+        for address in self.mailboxes.addresses():
+            if workspace_of(address) == workspace:
+                self.mailboxes.note(address, about, frame)
+
+    def tell(self, address: str, kind: str, data: dict[str, Any], *, about: str) -> None:
+        """Send an event of the server to one client, subscribed or not (security S11)."""
+        frame: bytes = msgpack.packb({"type": kind, "to": address, "data": data})
+        target = self.connections.get(address)
+        if target is not None:
+            target.outlet.send((frame,))
+        else:
+            self.mailboxes.note(address, about, frame)
+
+    def _to_subscribers(self, members: Iterable[Connection], kind: str, frame: bytes) -> None:
+        for member in members:
+            if kind in member.subscriptions:
+                # Events to a reader that does not read are dropped, calls to it are refused.
+                if member.outlet.pending <= self._limits.send_queue_bytes:
+                    member.outlet.send((frame,))
+                else:
+                    self.dropped += 1
+
+    # -- refusals --------------------------------------------------------------------
+
+    def _refuse(self, source: Connection, header: dict[str, Any], to: str, text: str) -> None:
+        """Answer a frame that expects an answer; drop any other (protocol §2.6)."""
+        session = header.get("session")
+        rejectable = header["type"] == "method" or header["type"] == "chunk" or header["type"] not in LEVEL_1
+        if not isinstance(session, str) or not rejectable:
+            self.dropped += 1
+            return
+        sender = to if "/" in to else f"{source.workspace}/{to}"
+        source.outlet.send((_rejection(sender, source.address, session, text),))
+
+    def _invalid(self, source: Connection, reason: str) -> None:
+        """Drop a malformed frame; who sends only those is let go (security §8)."""
+        self.dropped += 1
+        limits = self._limits
+        if source.count_invalid(self._clock(), limits.invalid_frames_per_second) == 1:
+            _log.info("dropped an invalid frame of %s: %.120s", source.address, reason)
+        if source.invalid > limits.invalid_frames_burst and not source.closing:
+            source.closing = True
+            source.outlet.send_control({"type": "error", "message": "Too many invalid frames"})
+            source.outlet.close(1008, "Too many invalid frames")
+
+
+def _rejection(sender: str, to: str, session: str, text: str) -> bytes:
+    """The frame by which the server answers in place of *sender* (protocol §2.6)."""
+    gone = text.startswith("Target peer")
+    kind = "PeerGone" if gone else "PermissionError" if text.startswith(("Permission", "Read-only")) else "RuntimeError"
+    error = {
+        "_rtype": "error",
+        "_rvalue": text,
+        "_rtrace": "",
+        "_rerr": {"type": kind, "module": "hypha", "args": [text], "may_have_run": False},
+    }
+    header: bytes = msgpack.packb({"type": "method", "from": sender, "to": to, "method": f"{session}.reject"})
+    payload: bytes = msgpack.packb({"args": [error]})
+    return header + payload

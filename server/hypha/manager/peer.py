@@ -1,0 +1,147 @@
+"""The manager as a peer: an endpoint at ``*/manager-<server id>`` inside the switch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypha.auth.identity import root_user
+from hypha.broker.router import Router
+from hypha.manager.core import Peers
+from hypha.settings import Limits
+from hypha_rpc.client.runner import Runner
+from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
+from hypha_rpc.schemas import function_schema
+
+__all__ = ["ManagerPeer", "Method"]
+
+_log = logging.getLogger("hypha.manager")
+
+
+class Method:
+    """A manager method with the schema that clients show."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self.__name__ = name
+        self.__doc__ = function.__doc__
+        self.__schema__ = function_schema(function, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+
+class _Proxy:
+    """A function of a client, as the manager passes it on."""
+
+    __slots__ = ("__rpc_object__", "_peer", "_reference")
+
+    def __init__(self, peer: ManagerPeer, reference: Reference) -> None:
+        self._peer = peer
+        self._reference = reference
+        self.__rpc_object__ = dict(reference.wire)
+
+    def __call__(self, *args: Any) -> asyncio.Future[Any]:
+        return self._peer.ask(self._reference, *args)
+
+
+class ManagerPeer(Peers):
+    """`Port` and `LocalPeer` of the manager's endpoint.
+
+    Args:
+        address: ``*/manager-<server id>``.
+        router: forwards what the manager sends.
+        limits: bounds.
+        server_url: public URL, for references.
+    """
+
+    def __init__(self, address: str, router: Router, limits: Limits, server_url: str) -> None:
+        self._router = router
+        self._user = root_user()
+        self._runner = Runner()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._loop = asyncio.get_running_loop()
+        self.address = address
+        options = EndpointOptions(
+            max_partial_own=limits.partial_bytes_manager,
+            max_partial_abroad=limits.partial_bytes_manager,
+            max_partial_per_sender=limits.partial_per_sender,
+            partial_idle_s=limits.partial_idle,
+            max_pending=1_000_000,
+            share_traces=False,
+        )
+        self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)
+
+    def offer(self, methods: Mapping[str, Callable[..., Any]], config: dict[str, Any]) -> None:
+        """Register the manager's service ``default``."""
+        members: dict[str, Any] = {name: Method(function, name) for name, function in methods.items()}
+        info = {"name": "Default workspace management service", "type": "generic", "description": "Services of this server"}
+        self.endpoint.exports.add(
+            Service("default", members, {"require_context": True, "visibility": "public", **config}, info)
+        )
+
+    # -- LocalPeer -----------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take one stamped frame."""
+        self.endpoint.receive(data, self._loop.time())
+
+    # -- Peers -----------------------------------------------------------------------
+
+    def ask(self, reference: Reference, *args: Any) -> asyncio.Future[Any]:
+        """Call a function of a client."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.endpoint.call(reference, args, None, future, self._loop.time())
+        return future
+
+    # -- Port ------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Forward a frame of the manager."""
+        self._router.send_from_manager(frame, self.address, self._user)
+
+    def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Run a method."""
+        self._runner.start(self.endpoint, job, args, kwargs)
+
+    def cancel(self, job: Running) -> None:
+        """Stop a method."""
+        self._runner.cancel(job)
+
+    def wake(self, at: float) -> None:
+        """Tick at about *at*."""
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at + 0.01, self._tick)
+
+    def event(self, header: dict[str, Any], extra: dict[str, Any]) -> None:
+        """The manager takes calls only."""
+
+    def proxy(self, reference: Reference) -> Callable[..., Any]:
+        """A function of a client, to be passed on."""
+        return _Proxy(self, reference)
+
+    def dropped(self, reason: str) -> None:
+        """A frame to the manager was refused."""
+        _log.debug("a frame to the manager was dropped: %.200s", reason)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        at = self.endpoint.tick(self._loop.time())
+        if at is not None:
+            self.wake(at)
+
+    async def close(self, error: BaseException) -> None:
+        """Stop everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.endpoint.close(error)
+        tasks = self._runner.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2.0)

@@ -1,0 +1,120 @@
+"""Workspaces: which there are, whose they are, when they go (server §2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypha.auth.admission import Admission
+from hypha.auth.identity import home_of
+from hypha.auth.permissions import SYSTEM_WORKSPACES
+
+__all__ = ["Workspace", "WorkspaceTable"]
+
+
+@dataclass(slots=True, eq=False)
+class Workspace:
+    """One workspace and what is kept in it.
+
+    Attributes:
+        environment: variables of ``set_env``.
+        service_types: types of ``register_service_type``.
+        bookmarks: of ``bookmark``.
+    """
+
+    id: str
+    name: str
+    description: str | None = None
+    persistent: bool = False
+    owners: list[str] = field(default_factory=list)
+    read_only: bool = False
+    icon: str | None = None
+    covers: Any = None
+    docs: Any = None
+    config: dict[str, Any] = field(default_factory=dict)
+    service_types: dict[str, dict[str, Any]] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    bookmarks: list[dict[str, Any]] = field(default_factory=list)
+
+    def info(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The workspace info of server §2.2; variables and owners' addresses only with *secrets*."""
+        config = dict(self.config)
+        if self.bookmarks:
+            config["bookmarks"] = list(self.bookmarks)
+        if secrets and self.environment:
+            config["environs"] = dict(self.environment)
+        return {
+            "type": "workspace",
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "persistent": self.persistent,
+            "owners": [owner for owner in self.owners if secrets or "@" not in owner],
+            "read_only": self.read_only,
+            "icon": self.icon,
+            "covers": self.covers,
+            "docs": self.docs,
+            "service_types": dict(self.service_types),
+            "config": config,
+            "status": None,
+        }
+
+
+class WorkspaceTable:
+    """The workspaces of this server."""
+
+    def __init__(self) -> None:
+        self._workspaces: dict[str, Workspace] = {}
+        for name in sorted(SYSTEM_WORKSPACES):
+            self.add(Workspace(name, name, persistent=True, owners=["root"], read_only=name == "public"))
+
+    def __iter__(self) -> Iterator[Workspace]:
+        return iter(list(self._workspaces.values()))
+
+    def __len__(self) -> int:
+        return len(self._workspaces)
+
+    def get(self, workspace_id: str) -> Workspace | None:
+        """The workspace of this id."""
+        return self._workspaces.get(workspace_id)
+
+    def exists(self, workspace_id: str) -> bool:
+        """Whether there is a workspace of this id."""
+        return workspace_id in self._workspaces
+
+    def owners(self, workspace_id: str) -> Collection[str]:
+        """Ids and e-mails of its owners."""
+        workspace = self._workspaces.get(workspace_id)
+        return workspace.owners if workspace is not None else ()
+
+    def add(self, workspace: Workspace) -> None:
+        """Store *workspace*."""
+        self._workspaces[workspace.id] = workspace
+
+    def remove(self, workspace_id: str) -> Workspace | None:
+        """Forget a workspace."""
+        return self._workspaces.pop(workspace_id, None)
+
+    def enter(self, admission: Admission) -> bool:
+        """Create the home of an admitted user if it is missing; returns whether it was."""
+        owner = admission.creates_for
+        if owner is None or self.exists(admission.workspace):
+            return False
+        anonymous = admission.user.is_anonymous
+        name = admission.workspace
+        self.add(Workspace(name, name, persistent=not anonymous, owners=[owner]))
+        return True
+
+    def emptied(self, workspace_id: str) -> bool:
+        """The last client has left; returns whether the workspace is gone with it."""
+        workspace = self._workspaces.get(workspace_id)
+        if workspace is None or workspace.persistent or workspace_id in SYSTEM_WORKSPACES:
+            return False
+        del self._workspaces[workspace_id]
+        return True
+
+    def owned_by(self, user_id: str) -> list[Workspace]:
+        """What a user owns, its home left out."""
+        home = home_of(user_id)
+        return [workspace for workspace in self if user_id in workspace.owners and workspace.id != home]
