@@ -14,6 +14,7 @@ __all__ = ["ABSENT", "ConnectOptions"]
 DEFAULT_PING_INTERVAL_S: Final = 5.0
 DEFAULT_PING_TIMEOUT_S: Final = 8.0
 DEFAULT_METHOD_TIMEOUT_S: Final = 30.0
+DEFAULT_RINTF_TIMEOUT_S: Final = 10.0
 
 _ENVIRONMENT: Final = {
     "server_url": "HYPHA_SERVER_URL",
@@ -52,7 +53,7 @@ class ConnectOptions:
 
     # timeouts
     method_timeout: float = DEFAULT_METHOD_TIMEOUT_S
-    rintf_timeout: float = 10.0
+    rintf_timeout: float = DEFAULT_RINTF_TIMEOUT_S
     ping_interval: float | None = DEFAULT_PING_INTERVAL_S
     ping_timeout: float | None = DEFAULT_PING_TIMEOUT_S
     token_refresh_interval: float = 7200.0

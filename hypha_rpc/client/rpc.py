@@ -18,12 +18,13 @@ from hypha_rpc.client.driver import Driver
 from hypha_rpc.client.events import Handler
 from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
 from hypha_rpc.client.link import Link
-from hypha_rpc.client.options import ABSENT
+from hypha_rpc.client.options import ABSENT, DEFAULT_METHOD_TIMEOUT_S, DEFAULT_RINTF_TIMEOUT_S
 from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteService
 from hypha_rpc.schemas import service_schema
 from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
+from hypha_rpc.endpoint.options import CHUNK_SIZE
 from hypha_rpc.errors import ConnectionLost, HyphaError, PeerGone
 from hypha_rpc.objects import ObjectProxy
 from hypha_rpc.transports.base import Buffer, Closed
@@ -73,9 +74,10 @@ class RPC(LegacyViews):
         long_message_chunk_size: int | None = None,
     ) -> None:
         options = EndpointOptions(
-            method_timeout_s=method_timeout or EndpointOptions.method_timeout_s,
-            rintf_timeout_s=rintf_timeout or EndpointOptions.rintf_timeout_s,
-            chunk_size=min(long_message_chunk_size or EndpointOptions.chunk_size, 490_000),
+            method_timeout_s=method_timeout or DEFAULT_METHOD_TIMEOUT_S,
+            rintf_timeout_s=rintf_timeout or DEFAULT_RINTF_TIMEOUT_S,
+            # More than this ends public Python peers (protocol §5).
+            chunk_size=min(long_message_chunk_size or CHUNK_SIZE, 490_000),
             mapping=ObjectProxy,
         )
         self.name = name

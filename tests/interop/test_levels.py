@@ -150,14 +150,20 @@ def test_connection_info_announces_the_level(sessions: Sessions, cell: Cell) -> 
 
 
 @each_cell
-def test_calls_carry_level_and_deadline(sessions: Sessions, cell: Cell) -> None:
+def test_calls_carry_the_level(sessions: Sessions, cell: Cell) -> None:
     calls = calls_of(sessions[cell].consumer)
     assert len(calls) >= len(CHECKS)
-    for header, payload in calls:
-        ours = cell.consumer == OURS
-        assert payload.get("x") == (1 if ours else None), header["method"]
-        assert ("d" in payload) == ours, header["method"]
-        assert not ours or payload["d"] > 0, header["method"]
+    assert {payload.get("x") for _, payload in calls} == {1 if cell.consumer == OURS else None}
+
+
+@each_cell
+def test_a_deadline_in_a_call_is_a_time_left(sessions: Sessions, cell: Cell) -> None:
+    calls = calls_of(sessions[cell].consumer)
+    assert calls
+    # only a caller that has a deadline sends one (extensions 2): these calls have a limit of silence
+    left = [payload["d"] for _, payload in calls if "d" in payload]
+    assert cell.consumer == OURS or not left
+    assert all(isinstance(seconds, int | float) and seconds > 0 for seconds in left)
 
 
 @each_cell

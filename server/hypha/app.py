@@ -1,0 +1,193 @@
+"""The server as one object: every room built and joined, started and stopped in order (server §1.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+from hypha import __version__
+from hypha.auth.admission import Admission, Workspaces
+from hypha.auth.secret import load_secrets, load_server_id
+from hypha.auth.tokens import TokenService
+from hypha.broker.connections import Connection
+from hypha.broker.presence import Presence
+from hypha.broker.router import Router
+from hypha.doors.handshake import DoorContext
+from hypha.doors.inproc import InprocDoor
+from hypha.manager.core import ManagerCore
+from hypha.manager.manager import Manager
+from hypha.manager.peer import ManagerPeer
+from hypha.manager.workspaces import WorkspaceTable
+from hypha.settings import Settings
+from hypha.startup import StartupFunctions
+from hypha.store.state import StateDirectory
+from hypha.web.health import health_routes
+from hypha.web.home import home_routes
+from hypha_rpc.errors import ConnectionLost
+
+__all__ = ["HyphaServer"]
+
+_log = logging.getLogger("hypha.server")
+
+SWEEP_S = 2.0
+STOP_PATIENCE_S = 5.0
+_PAUSE_STEP_S = 0.02
+
+
+class HyphaServer:
+    """One server process.
+
+    Args:
+        settings: the operator's decisions.
+        port: the port really bound.
+    """
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self.settings = settings
+        self.port = port
+        self.ready = False
+        self.reason = "Server is starting"
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        directory = settings.resolved_state_dir()
+        state = StateDirectory(directory) if directory is not None else None
+        self.server_id = load_server_id(settings, state)
+        limits = settings.limits
+        self.tokens = TokenService(
+            load_secrets(settings, state),
+            issuer=settings.auth0_issuer,
+            audience=settings.auth0_audience,
+            namespace=settings.auth0_namespace,
+            reconnection_life_s=limits.reconnection_token_life_time,
+            root_token=settings.root_token,
+        )
+        self.router = Router(limits, loop.time, self._pause)
+        self.presence = Presence(self.router, limits, loop.time, self._left)
+        self.workspaces = WorkspaceTable()
+        core = ManagerCore(
+            settings, self.server_id, self.tokens, self.router, self.presence, self.workspaces, loop.time
+        )
+        core.public_url = settings.public_url(port)
+        manager_id = f"manager-{self.server_id}"
+        peer = ManagerPeer(f"*/{manager_id}", self.router, limits, core.public_url)
+        self.router.manager = peer
+        self.manager = Manager(core, peer, self._config())
+        self.doors = DoorContext(
+            limits=limits,
+            tokens=self.tokens,
+            router=self.router,
+            presence=self.presence,
+            workspaces=Workspaces(self.workspaces.exists, self.workspaces.owners),
+            enter=self._enter,
+            info=self._info(manager_id),
+            clock=loop.time,
+            now=time.time,
+        )
+        self._startup = StartupFunctions(
+            InprocDoor(self.doors), loop, client_id=self.server_id, url=settings.local_url(port)
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+
+    # -- what others see ---------------------------------------------------------------
+
+    def _info(self, manager_id: str) -> dict[str, Any]:
+        """The constant part of ``connection_info``."""
+        return {
+            "hypha_version": __version__,
+            "public_base_url": self.settings.public_url(self.port),
+            "local_base_url": self.settings.local_url(self.port),
+            "manager_id": manager_id,
+        }
+
+    def _config(self) -> dict[str, Any]:
+        """What the manager service declares about this server (server §1.5)."""
+        public = self.settings.public_url(self.port)
+        return {
+            "server_id": self.server_id,
+            "hypha_version": __version__,
+            "public_base_url": public,
+            "local_base_url": self.settings.local_url(self.port),
+            "login_service_url": f"{public}/public/services/hypha-login",
+            "auth0_client_id": self.settings.auth0_client_id,
+            "auth0_domain": self.settings.auth0_domain,
+            "auth0_audience": self.settings.auth0_audience,
+            "auth0_issuer": self.settings.auth0_issuer,
+        }
+
+    def routes(self) -> list[BaseRoute]:
+        """The web routes, below the base path."""
+        routes: list[BaseRoute] = [
+            *health_routes(self._not_ready),
+            *home_routes(__version__, self.server_id, self.settings.public_url(self.port)),
+        ]
+        base = self.settings.base_path.rstrip("/")
+        return [Mount(base, routes=routes)] if base else routes
+
+    def asgi(self) -> Starlette:
+        """The web application."""
+        return Starlette(routes=self.routes())
+
+    def _not_ready(self) -> str | None:
+        return None if self.ready else self.reason
+
+    # -- news from the broker ------------------------------------------------------------
+
+    def _enter(self, admission: Admission) -> None:
+        if self.workspaces.enter(admission):
+            _log.info("workspace %s was created", admission.workspace)
+
+    def _left(self, connection: Connection) -> None:
+        self.manager.left(connection)
+
+    def _pause(self, source: Connection, target: Connection) -> None:
+        """*target* does not keep up: read nothing from *source* until it has, at most for a moment."""
+        if source.paused:
+            return
+        source.paused = True
+        source.outlet.pause_reading()
+        until = self._loop.time() + self.settings.limits.send_pause
+        self._loop.call_later(_PAUSE_STEP_S, self._resume, source, target, until)
+
+    def _resume(self, source: Connection, target: Connection, until: float) -> None:
+        waiting = target.outlet.pending > 1024 * 1024 and not target.closing
+        if waiting and self._loop.time() < until:
+            self._loop.call_later(_PAUSE_STEP_S, self._resume, source, target, until)
+            return
+        source.paused = False
+        source.outlet.resume_reading()
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Become ready: run the start-up functions; the port is open already.
+
+        Raises:
+            StartupError: a start-up function failed.
+        """
+        self._sweeper = self._loop.create_task(self._sweep(), name="hypha-sweep")
+        await self._startup.run(self.settings.startup_functions)
+        self.ready = True
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                self.presence.sweep()
+            except Exception:  # supervision boundary: the sweep must go on
+                _log.exception("sweeping failed")
+
+    async def stop(self) -> None:
+        """Say good-bye to everybody and end; bounded in time, idempotent."""
+        self.ready, self.reason = False, "Server is shutting down"
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+            self._sweeper = None
+        await self._startup.close()
+        await self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
+        await self.manager.peer.close(ConnectionLost("Server is shutting down"))

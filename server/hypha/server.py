@@ -1,0 +1,193 @@
+"""``python -m hypha.server``: options to settings to a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+
+from hypha import __version__
+from hypha.app import HyphaServer
+from hypha.cli import parse
+from hypha.doors import picows as picows_door
+from hypha.settings import Settings, SettingsError
+from hypha.startup import StartupError
+from hypha.store.state import StateError
+
+__all__ = ["ServerRunner", "main"]
+
+_log = logging.getLogger("hypha.server")
+
+
+class ServerRunner:
+    """Binds the port, serves, stops on a signal.
+
+    Args:
+        settings: the operator's decisions.
+        announce: called once the server is ready, with the running server.
+    """
+
+    def __init__(self, settings: Settings, announce: Any = None) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._stopping = asyncio.Event()
+        self._failure: Exception | None = None
+        self.server: HyphaServer | None = None
+
+    def stop(self) -> None:
+        """Ask the server to stop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            OSError: the port cannot be bound.
+            StartupError: a start-up function failed.
+        """
+        listener = bind(self._settings.host, self._settings.port)
+        port = listener.getsockname()[1]
+        server = self.server = HyphaServer(self._settings, port)
+        web = _WebServer(self._web_config(server))
+        serving = asyncio.get_running_loop().create_task(web.serve(sockets=[listener]))
+        stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
+        try:
+            await self._start(server, web, stopping)
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await server.stop()
+            web.should_exit = True
+            await asyncio.wait([serving], timeout=10.0)
+            listener.close()
+
+    async def _start(self, server: HyphaServer, web: _WebServer, stopping: asyncio.Task[Any]) -> None:
+        await web.listening.wait()
+        starting = asyncio.get_running_loop().create_task(server.start())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return
+        starting.result()
+        if self._announce is not None:
+            self._announce(server)
+
+    def _web_config(self, server: HyphaServer) -> uvicorn.Config:
+        settings = self._settings
+        path = f"{settings.base_path.rstrip('/')}/ws"
+        door = picows_door.PicowsDoor(server.doors, path)
+        return uvicorn.Config(
+            server.asgi(),
+            ws=door.protocol,  # type: ignore[arg-type]  # uvicorn only calls it
+            lifespan="off",
+            log_config=None,
+            access_log=settings.access_log,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+            h11_max_incomplete_event_size=settings.limits.http_head_bytes,
+        )
+
+
+class _WebServer(uvicorn.Server):
+    """uvicorn without its signal handlers, and with word when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    def capture_signals(self) -> Any:
+        """The runner handles signals."""
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind the port, so that a taken one is told before anything is started.
+
+    Raises:
+        OSError: it cannot be bound; the text names address and port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def announce(server: HyphaServer) -> None:
+    """Say where the server is and what to try."""
+    url = server.settings.public_url(server.port)
+    lines = [f"Hypha server {__version__} is ready at {url}"]
+    if any("hello" in uri for uri in server.settings.startup_functions):
+        lines += [
+            "",
+            "Try it:",
+            f"  curl '{url}/public/services/hello-world/hello?name=John'",
+            "or, where hypha-rpc is installed:",
+            "  python -c 'import asyncio, hypha_rpc",
+            "async def main():",
+            f"    async with hypha_rpc.get_remote_service(\"{url}/public/services/hello-world\") as service:",
+            "        print(await service.hello(\"John\"))",
+            "asyncio.run(main())'",
+        ]
+    print("\n".join(lines), flush=True)  # noqa: T201 - what the operator looks for
+
+
+async def _serve(settings: Settings) -> None:
+    runner = ServerRunner(settings, announce)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, runner.stop)
+    await runner.run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server.
+
+    Returns:
+        The exit code of the process.
+    """
+    settings = parse(argv)
+    logging.basicConfig(level=settings.loglevel.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in settings.ignored_options:
+        _log.warning("option %s is accepted and ignored: this server does not have it", name)
+    for caution in settings.cautions():
+        _log.warning("%s", caution)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings))
+    except (SettingsError, StartupError, StateError, OSError) as error:
+        print(f"hypha: {error}", file=sys.stderr)  # noqa: T201 - the one line an operator must see
+        return 1
+    return 0
+
+
+def _loop_factory() -> Any:
+    """uvloop where it is installed, else asyncio."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
