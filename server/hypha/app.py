@@ -19,6 +19,7 @@ from hypha.broker.presence import Presence
 from hypha.broker.router import Router
 from hypha.doors.handshake import DoorContext
 from hypha.doors.inproc import InprocDoor
+from hypha.gateway import Gateway
 from hypha.manager.core import ManagerCore
 from hypha.manager.manager import Manager
 from hypha.manager.peer import ManagerPeer
@@ -28,6 +29,7 @@ from hypha.startup import StartupFunctions
 from hypha.store.state import StateDirectory
 from hypha.web.health import health_routes
 from hypha.web.home import home_routes
+from hypha.web.services import service_routes
 from hypha_rpc.errors import ConnectionLost
 
 __all__ = ["HyphaServer"]
@@ -77,6 +79,7 @@ class HyphaServer:
         peer = ManagerPeer(f"*/{manager_id}", self.router, limits, core.public_url)
         self.router.manager = peer
         self.manager = Manager(core, peer, self._config())
+        self.gateway = Gateway(self.router, core.public_url)
         self.doors = DoorContext(
             limits=limits,
             tokens=self.tokens,
@@ -124,6 +127,12 @@ class HyphaServer:
         routes: list[BaseRoute] = [
             *health_routes(self._not_ready),
             *home_routes(__version__, self.server_id, self.settings.public_url(self.port)),
+            *service_routes(
+                self.manager.core,
+                self.manager.lookup,
+                self.gateway,
+                max_body=self.settings.limits.http_body_bytes,
+            ),
         ]
         base = self.settings.base_path.rstrip("/")
         return [Mount(base, routes=routes)] if base else routes
@@ -190,4 +199,5 @@ class HyphaServer:
             self._sweeper = None
         await self._startup.close()
         await self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
+        self.gateway.close(ConnectionLost("Server is shutting down"))
         await self.manager.peer.close(ConnectionLost("Server is shutting down"))

@@ -41,7 +41,7 @@ _PAUSE_ABOVE: Final = 8 * 1024 * 1024
 
 
 class LocalPeer(Protocol):
-    """An endpoint inside the server (the manager)."""
+    """An endpoint inside the server (the manager, the web gateway)."""
 
     def receive(self, data: bytes) -> None:
         """Take one stamped frame."""
@@ -71,6 +71,7 @@ class Router:
             total=limits.mailbox_total_bytes,
         )
         self.manager: LocalPeer | None = None
+        self.locals: dict[str, LocalPeer] = {}
         self.routed = 0
         self.dropped = 0
 
@@ -174,7 +175,12 @@ class Router:
         self.manager.receive(self._stamped(header, to, origin.home) + bytes(payload))
 
     def _absent(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
-        """The receiver is not here: an answer may wait for it, a call is answered at once (server §2.9)."""
+        """The receiver has no connection: it is in this process, or an answer waits for it, or a call ends (server §2.9)."""
+        local = self.locals.get(to)
+        if local is not None:
+            self.routed += 1
+            local.receive(self._stamped(header, to, source.origin.stamp(workspace_of(to))) + bytes(payload))
+            return
         if to in self.mailboxes and "session" not in header and str(header.get("method", "")).endswith(_ANSWERS):
             if not str(header["method"]).startswith("services."):
                 stamp = source.origin.stamp(workspace_of(to))
@@ -254,6 +260,18 @@ class Router:
             self._answer_manager(sender, to, session)
         elif to in self.mailboxes and str(header.get("method", "")).endswith(_ANSWERS):
             self.mailboxes.put(to, self._stamped(header, to, origin.home) + frame[offset:])
+
+    def send_from_local(self, frame: bytes, origin: Origin, peer: LocalPeer) -> None:
+        """Forward a frame that *peer*, inside this process, sends as *origin*."""
+        header, offset = read_header(frame)
+        to = str(header.get("to"))
+        target = self.connections.get(to)
+        if target is not None:
+            self._deliver(target, origin, header, frame[offset:])
+            return
+        session = header.get("session")
+        if isinstance(session, str):
+            peer.receive(_rejection(to, origin.address, session, f"Target peer {to} is not connected"))
 
     def _answer_manager(self, sender: str, to: str, session: str) -> None:
         if self.manager is not None:

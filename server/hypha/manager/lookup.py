@@ -42,7 +42,7 @@ class LookupMethods:
         caller = self._core.caller(context)
         if service_id in ("~", f"{caller.workspace}/~"):
             return self._itself(context)
-        record = await self._choose(Query.parse(service_id, caller.workspace), options, caller)
+        record = await self.choose(Query.parse(service_id, caller.workspace), options, caller)
         service = await self._fetch(record, caller, options)
         from hypha_rpc.case import convert_case
 
@@ -57,7 +57,7 @@ class LookupMethods:
             return True
         return self._core.may_read(caller, record.workspace)
 
-    async def _choose(self, query: Query, options: Mapping[str, Any], caller: Caller) -> Record:
+    async def choose(self, query: Query, options: Mapping[str, Any], caller: Caller) -> Record:
         """The one record that *query* means to *caller*.
 
         Raises:
@@ -177,7 +177,7 @@ class LookupMethods:
         caller = self._core.caller(context)
         if service_id in ("~", f"{caller.workspace}/~"):
             return {**self._itself(context), "id": "~"}
-        record = await self._choose(Query.parse(service_id, caller.workspace), options, caller)
+        record = await self.choose(Query.parse(service_id, caller.workspace), options, caller)
         return self.visible(record, caller)
 
     def visible(self, record: Record, caller: Caller) -> dict[str, Any]:

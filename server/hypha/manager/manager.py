@@ -30,7 +30,7 @@ class Manager:
         self.core = core
         self.peer = peer
         core.peers = peer
-        lookup = LookupMethods(core, self._itself)
+        lookup = self.lookup = LookupMethods(core, self._itself)
         self.groups: tuple[Any, ...] = (
             BasicMethods(core),
             RegistrationMethods(core),
