@@ -10,7 +10,8 @@
         CallTimeout(TimeoutError)                  nothing was heard in time
         CallCancelled                              the callee gave the call up
         PeerGone(ConnectionError)                  the callee (or our link to it) is gone
-        RemoteException                            the remote function raised; ``.remote_type .remote_message .remote_traceback``
+        RemoteException                            the remote function raised;
+                                                   ``.remote_type .remote_message .remote_traceback``
           ServiceNotFound(KeyError)
           MethodNotFound(AttributeError)
           PermissionDenied(PermissionError)
@@ -207,7 +208,6 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer violated the protocol."""
-
 
 
 @lru_cache(maxsize=256)

@@ -56,11 +56,11 @@ class ObjectProxy(dict[str, Any]):
         return _tree(self)
 
     @classmethod
-    def fromDict(cls, value: Mapping[str, Any]) -> Self:  # noqa: N802 - the name existing programs call
+    def fromDict(cls, value: Mapping[str, Any]) -> Self:
         """Convert *value* and every dictionary in it, also inside lists and tuples."""
         return cls({key: _convert(item, cls) for key, item in value.items()})
 
-    def toDict(self) -> dict[str, Any]:  # noqa: N802 - the name existing programs call
+    def toDict(self) -> dict[str, Any]:
         """Plain dictionaries at every depth."""
         return {key: _plain(item) for key, item in dict.items(self)}
 

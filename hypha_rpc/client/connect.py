@@ -61,7 +61,8 @@ async def open_server(options: ConnectOptions) -> RemoteService:
     )
     if options.transport != "websocket":
         _log.warning(
-            "transport %r is not available here (known: 'websocket', 'http', 'auto'); using websocket", options.transport
+            "transport %r is not available here (known: 'websocket', 'http', 'auto'); using websocket",
+            options.transport,
         )
     await rpc.open(Link(default_connector(), options, secrets.token_hex(12), rpc))
     announcement = rpc.connection_info.get("announcement")

@@ -63,7 +63,7 @@ class MessageEmitter:
                 self.off(event, handler)
             try:
                 outcome = handler(data)
-            except Exception as error:  # supervision boundary: a handler's failure is not the emitter's
+            except Exception as error:  # noqa: BLE001 - supervision boundary: a handler's failure is not the emitter's
                 self._failed(event, error)
                 continue
             if inspect.iscoroutine(outcome):

@@ -124,7 +124,7 @@ class LegacyConnection:
         manager_id = getattr(connection, "manager_id", None)
         if isinstance(manager_id, str):
             rpc.manager_address = f"*/{manager_id}"
-        rpc.session.ready = True
+        rpc.outbox.open = True
         connection.on_message(self._received)
         if hasattr(connection, "on_connected"):
             connection.on_connected(self._connected)

@@ -56,7 +56,7 @@ class PendingCall(asyncio.Future[Any]):
         """Settle with an error, unless the call never arrived and is made again (`Waiter`)."""
         rpc = self.rpc
         self.call_id = None
-        if rpc is not None and isinstance(exception, BaseException) and rpc.call_again(self, exception):
+        if rpc is not None and isinstance(exception, BaseException) and rpc.outbox.call_again(self, exception):
             return
         self._release()
         super().set_exception(exception)
@@ -121,6 +121,7 @@ class RemoteFunction:
         return {**self.__rpc_object__, "_rtarget": self._rpc.current_target(self._reference.target)}
 
     def __call__(self, *args: Any, **kwargs: Any) -> PendingCall:
+        """Send the call; what it returns is awaited for the result."""
         return self._rpc.call(self._reference, args, kwargs, self._kind)
 
     def as_coroutine(self) -> RemoteFunction:

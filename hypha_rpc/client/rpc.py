@@ -19,14 +19,15 @@ from hypha_rpc.client.events import Handler
 from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
 from hypha_rpc.client.link import Link
 from hypha_rpc.client.options import ABSENT, DEFAULT_METHOD_TIMEOUT_S, DEFAULT_RINTF_TIMEOUT_S
+from hypha_rpc.client.outbox import Outbox
 from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteService
-from hypha_rpc.schemas import service_schema
 from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
 from hypha_rpc.endpoint.options import CHUNK_SIZE
-from hypha_rpc.errors import ConnectionLost, HyphaError, PeerGone
+from hypha_rpc.errors import ConnectionLost, HyphaError
 from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.schemas import service_schema
 from hypha_rpc.transports.base import Buffer, Closed
 from hypha_rpc.wire.values import Decoder, Encoder, default_forms
 
@@ -34,9 +35,6 @@ __all__ = ["RPC"]
 
 _log = logging.getLogger("hypha_rpc.client")
 
-_AGAIN_S: Final = 0.1
-_PATIENCE_S: Final = 1.0
-_PATIENCE_AFTER_RECONNECT_S: Final = 6.0
 _FRESH_S: Final = 10.0
 
 
@@ -55,7 +53,7 @@ class RPC(LegacyViews):
         long_message_chunk_size: bytes of a piece of a big message.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the signature that existing programs call
         self,
         connection: Any = None,
         client_id: str | None = None,
@@ -84,7 +82,6 @@ class RPC(LegacyViews):
         self.app_id = app_id or "*"
         self._loop = loop
         self._link: Link | None = None
-        self._retrying: set[PendingCall] = set()
         self.port = Driver(self)
         address = f"{workspace or 'local'}/{client_id or secrets.token_hex(12)}"
         self.endpoint = Endpoint(
@@ -95,6 +92,7 @@ class RPC(LegacyViews):
             options=options,
             server_url=server_base_url,
         )
+        self.outbox = Outbox(self)
         self.events = ClientEvents(self)
         self.session = Session(self, silent=silent)
         self.server_level = 0
@@ -158,7 +156,7 @@ class RPC(LegacyViews):
 
     def link_down(self, closed: Closed) -> None:
         """The connection broke; the link redials (`LinkListener`)."""
-        self.session.stop()
+        self.outbox.hold()
         self.endpoint.link_down(self.loop.time())
 
     def link_gave_up(self, error: BaseException) -> None:
@@ -173,73 +171,18 @@ class RPC(LegacyViews):
         self, reference: Reference, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[PendingCall] = PendingCall
     ) -> PendingCall:
         """Call a function of a peer; what goes wrong is in the future."""
-        if asyncio._get_running_loop() is not self.loop:
-            raise RuntimeError(
-                "a remote function must be called in the event loop of its connection; "
-                "from another thread use asyncio.run_coroutine_threadsafe, or hypha_rpc.sync"
-            )
-        call = kind(self, (reference, args, kwargs))
-        if self.session.ready:
-            self.make(call)
-        elif self.endpoint.closed is not None:
-            call.set_exception(ConnectionLost("Connection is closed"))
-        elif self._link is None or not self.session.wait(
-            call, self.loop.time() + self.endpoint.core.options.method_timeout_s
-        ):
-            self.make(call)
-        return call
-
-    def make(self, call: PendingCall) -> None:
-        """Hand *call* to the endpoint."""
-        request = call.request
-        if request is None or call.done():
-            return
-        reference, args, kwargs = request
-        if reference.target.startswith("*/"):
-            reference = reference._replace(target=self.manager_address)
-        try:
-            call_id = self.endpoint.call(reference, args, kwargs, call, self.loop.time())
-        except Exception as error:  # supervision boundary: whatever encoding runs into belongs to the caller
-            call.rpc = None
-            call.set_exception(error)
-            return
-        if not call.done():
-            call.call_id = call_id
+        return self.outbox.call(reference, args, kwargs, kind)
 
     async def call_now(self, reference: Reference, *args: Any, **kwargs: Any) -> Any:
         """Call without waiting for the session to be ready."""
         call = PendingCall(self, (reference, args, kwargs))
-        self.make(call)
+        self.outbox.make(call)
         return await call
 
-    def call_again(self, call: PendingCall, error: BaseException) -> bool:
-        """Make *call* again a little later if it provably never reached its callee (python-client §7.7).
-
-        A peer whose link dropped is away for a moment, and after our own reconnection
-        the others may still be coming back.
-        """
-        if not isinstance(error, PeerGone) or error.may_have_run or call.request is None:
-            return False
-        now = self.loop.time()
-        if call.give_up_at is None:
-            fresh = self._link is not None and self._link.reconnects and now - self.session.ready_since < _FRESH_S
-            call.give_up_at = now + (_PATIENCE_AFTER_RECONNECT_S if fresh else _PATIENCE_S)
-        if self.endpoint.closed is not None or now >= call.give_up_at:
-            return False
-        self._retrying.add(call)
-        self.loop.call_later(_AGAIN_S, self._retry, call)
-        return True
-
-    def _retry(self, call: PendingCall) -> None:
-        if call not in self._retrying:
-            return
-        self._retrying.discard(call)
-        if call.done():
-            return
-        if self.session.ready or self._link is None:
-            self.make(call)
-        elif not self.session.wait(call, self.loop.time() + self.endpoint.core.options.method_timeout_s):
-            self.make(call)
+    def freshly_reconnected(self) -> bool:
+        """Whether our link came back a moment ago, so that other peers may still be coming back."""
+        reconnects = self._link.reconnects if self._link is not None else 0
+        return bool(reconnects) and self.loop.time() - self.session.ready_since < _FRESH_S
 
     def abandon(self, call_id: str) -> None:
         """Nobody waits for a call any more."""
@@ -247,7 +190,7 @@ class RPC(LegacyViews):
 
     def expire(self, now: float) -> float | None:
         """Let time pass for calls that wait for the link; returns when to look again."""
-        return self.session.expire(now)
+        return self.outbox.expire(now)
 
     def current_target(self, target: str) -> str:
         """Where calls to *target* go now; the manager may have moved."""
@@ -275,14 +218,12 @@ class RPC(LegacyViews):
         """
         service = services.build_service(api, workspace_of(self.endpoint.address), announce=announce)
         if service.id in self.endpoint.exports.services and not overwrite:
-            text = f"Service already exists: {service.id}, please specify a different id (not {service.id}) or overwrite=True"
-            raise ValueError(text)
+            advice = f"please specify a different id (not {service.id}) or overwrite=True"
+            raise ValueError(f"Service already exists: {service.id}, {advice}")
         self.endpoint.exports.add(service)
         return self._stored(service)
 
-    async def register_service(
-        self, api: Any, config: Mapping[str, Any] | None = None, **options: Any
-    ) -> ObjectProxy:
+    async def register_service(self, api: Any, config: Mapping[str, Any] | None = None, **options: Any) -> ObjectProxy:
         """Register a service (python-client §5.1).
 
         Args:
@@ -498,14 +439,7 @@ class RPC(LegacyViews):
         """Fail and forget everything; returns tasks that are being cancelled."""
         if self.endpoint.closed is not None:
             return []
-        waiting, self._retrying = self._retrying, set()
-        for call in waiting:
-            if not call.done():
-                call.set_exception_quietly(error)
-        self.session.close(error)
-        for pending in self.endpoint.caller.calls:
-            if isinstance(pending.waiter, PendingCall) and not pending.waiter.done():
-                pending.waiter.set_exception_quietly(error)
+        self.outbox.close(error)
         self.endpoint.close(error)
         tasks: list[asyncio.Task[Any]] = list(self.port.close())
         self.events.emit_local("disconnected", None)
@@ -516,8 +450,7 @@ class RPC(LegacyViews):
         """Sizes of everything that must be empty when nothing is under way."""
         return {
             **self.endpoint.stats(),
-            "waiting": len(self.session),
-            "retrying": len(self._retrying),
+            "waiting": len(self.outbox),
             "tasks": len(self.port.runner),
             "reconnects": self._link.reconnects if self._link is not None else 0,
         }
@@ -545,7 +478,9 @@ class _LocalImporter:
         level = 1 if reference.get("_rx") else 0
         wire = {**reference, "_rtarget": target}
         return RemoteFunction(
-            self._rpc, Reference(target, reference["_rmethod"], reference.get("_rpromise"), None, level, wire), CoroutineCall
+            self._rpc,
+            Reference(target, reference["_rmethod"], reference.get("_rpromise"), None, level, wire),
+            CoroutineCall,
         )
 
 

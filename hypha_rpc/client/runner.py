@@ -45,7 +45,7 @@ class Runner:
             return
         try:
             result = function(*args, **kwargs)
-        except (Exception, asyncio.CancelledError) as error:  # supervision boundary: becomes the caller's error
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - supervision boundary: becomes the caller's error
             endpoint.fail(job, _reportable(error), loop.time())
             return
         if type(result) in ATOMS or getattr(type(result), "__await__", None) is None:
@@ -90,7 +90,7 @@ async def _finish(endpoint: Endpoint, job: Running, outcome: Awaitable[Any]) -> 
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-    except Exception as error:  # supervision boundary: a user function's failure becomes the caller's
+    except Exception as error:  # noqa: BLE001 - supervision boundary: a user function's failure becomes the caller's
         endpoint.fail(job, error, time())
     else:
         endpoint.reply(job, result, time())
@@ -110,5 +110,5 @@ def _current() -> asyncio.Task[Any] | None:
 def _is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    call = getattr(type(function), "__call__", None)
+    call = type(function).__dict__.get("__call__")
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

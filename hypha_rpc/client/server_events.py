@@ -106,7 +106,9 @@ class ClientEvents(MessageEmitter):
         if kind in _LIFE or (kind in _SERVER_ONLY and not from_server):
             return
         try:
-            message = self._rpc.decode({key: value for key, value in extra.items() if key not in header or extra is header})
+            message = self._rpc.decode(
+                {key: value for key, value in extra.items() if key not in header or extra is header}
+            )
         except (HyphaError, PermissionError) as error:
             self._rpc.port.dropped(f"an event with data that cannot be decoded: {error}")
             return

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hypha_rpc.addresses import ServiceId, is_valid_service_name
-from hypha_rpc.schemas import service_schema
 from hypha_rpc.endpoint.exports import MAGIC_MEMBERS, Service
 from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.schemas import service_schema
 
 __all__ = ["announcement", "build_service", "local_id"]
 
@@ -37,7 +37,7 @@ def build_service(source: Any, workspace: str, *, announce: bool) -> Service:
         raise ValueError("Service id not found: a service needs an 'id'")
     service_id = _own_name("default" if service_id is None else service_id)
     config = _config(given.pop("config", None), workspace)
-    info = {key: given.pop(key) for key in _INFO if key in given}
+    info: dict[str, Any] = {key: given.pop(key) for key in _INFO if key in given}
     info.setdefault("name", service_id)
     info.setdefault("type", "generic")
     members = _export(given)

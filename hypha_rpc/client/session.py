@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.client.services import announcement
@@ -18,7 +17,6 @@ from hypha_rpc.endpoint.ports import Reference
 from hypha_rpc.errors import CallError, ConnectionFailed, ConnectionLost
 
 if TYPE_CHECKING:
-    from hypha_rpc.client.proxies import PendingCall
     from hypha_rpc.client.rpc import RPC
     from hypha_rpc.endpoint import Service
 
@@ -26,7 +24,6 @@ __all__ = ["Session"]
 
 _log = logging.getLogger("hypha_rpc.client")
 
-_MAX_WAITING: Final = 10_000
 _PEER_EVENTS: Final = "client_disconnected"
 _RESUME_EVENTS: Final = "client_connected"
 
@@ -42,10 +39,8 @@ class Session:
     def __init__(self, rpc: RPC, *, silent: bool) -> None:
         self._rpc = rpc
         self._silent = silent
-        self._waiting: deque[tuple[PendingCall, float]] = deque()
         self._subscriptions: set[str] = set()
         self._connected_before = False
-        self.ready = False
         self.ready_since = float("-inf")
         self.manager: dict[str, Any] | None = None
 
@@ -70,8 +65,8 @@ class Session:
         if failed and again:
             raise ConnectionFailed(f"services could not be registered again: {', '.join(failed)}")
         self.manager = manager
-        self.ready, self.ready_since = True, rpc.loop.time()
-        self._release_waiting()
+        self.ready_since = rpc.loop.time()
+        rpc.outbox.release()
 
     async def _fetch_manager(self) -> dict[str, Any]:
         reference = Reference(self._rpc.manager_address, "services.built-in.get_service", promise=True)
@@ -126,46 +121,3 @@ class Session:
             self._subscriptions |= names
         else:
             self._subscriptions -= names
-
-    # -- down --------------------------------------------------------------------
-
-    def stop(self) -> None:
-        """The link is down: user calls wait from now on."""
-        self.ready = False
-
-    def wait(self, call: PendingCall, give_up_at: float) -> bool:
-        """Let *call* wait until the session is ready; False when too many wait."""
-        if len(self._waiting) >= _MAX_WAITING:
-            return False
-        self._waiting.append((call, give_up_at))
-        self._rpc.port.wake(give_up_at)
-        return True
-
-    def _release_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for call, _ in waiting:
-            self._rpc.make(call)
-
-    def expire(self, now: float) -> float | None:
-        """Fail the calls that have waited for too long; returns when to look again."""
-        kept: deque[tuple[PendingCall, float]] = deque()
-        for call, give_up_at in self._waiting:
-            if call.done():
-                continue
-            if now >= give_up_at:
-                call.set_exception(ConnectionLost("WebSocket reconnection timed out"))
-            else:
-                kept.append((call, give_up_at))
-        self._waiting = kept
-        return min((give_up_at for _, give_up_at in kept), default=None)
-
-    def close(self, error: BaseException) -> None:
-        """Fail what waits."""
-        self.ready = False
-        waiting, self._waiting = self._waiting, deque()
-        for call, _ in waiting:
-            if not call.done():
-                call.set_exception_quietly(error)
-
-    def __len__(self) -> int:
-        return len(self._waiting)

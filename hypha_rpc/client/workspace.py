@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.client.proxies import RemoteFunction, RemoteService
-from hypha_rpc.schemas import function_schema
 from hypha_rpc.errors import ConnectionLost, ServiceNotFound
 from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.schemas import function_schema
 
 if TYPE_CHECKING:
     from hypha_rpc.client.events import Handler
@@ -19,7 +19,6 @@ __all__ = ["build_server"]
 
 _RETRY_S = 0.2
 _PATIENCE_S = 6.0
-_FRESH_S = 10.0
 
 
 class LocalFunctions:
@@ -65,19 +64,15 @@ class LocalFunctions:
             raise TypeError(f"service_id must be a string, not {type(service_id).__name__}")
         chosen = {**(config or {}), **options}
         reference = self._rpc.manager_reference("get_service")
-        loop = self._rpc.loop
-        give_up_at = loop.time() + _PATIENCE_S
+        give_up_at = self._rpc.loop.time() + _PATIENCE_S
         while True:
             try:
-                found = await self._rpc.call(reference, (service_id,), {"config": chosen})
-                break
+                return RemoteService(await self._rpc.call(reference, (service_id,), {"config": chosen}))
             except ServiceNotFound:
                 # After a reconnection of our own the providers may still be coming back.
-                fresh = self._rpc.stats()["reconnects"] and loop.time() - self._rpc.session.ready_since < _FRESH_S
-                if not fresh or loop.time() > give_up_at:
+                if not self._rpc.freshly_reconnected() or self._rpc.loop.time() > give_up_at:
                     raise
                 await asyncio.sleep(_RETRY_S)
-        return RemoteService(found)
 
     async def disconnect(self) -> None:
         """Disconnect for good."""
@@ -94,7 +89,9 @@ class LocalFunctions:
         Args:
             api: what to export.
         """
-        task = self._rpc.loop.create_task(self._rpc.register_service(_default_api(api, self._description), overwrite=True))
+        task = self._rpc.loop.create_task(
+            self._rpc.register_service(_default_api(api, self._description), overwrite=True)
+        )
         self._exports.add(task)
         task.add_done_callback(self._exports.discard)
         return task

@@ -67,16 +67,12 @@ class _Builtin:
         found = core.exports.services.get(service_id) if isinstance(service_id, str) else None
         if found is None:
             raise KeyError(f"Service not found: {service_id}")
-        refusal = found.refusal(
-            context["from"], workspace_of(core.address), f"getting protected service: {service_id}"
-        )
+        refusal = found.refusal(context["from"], workspace_of(core.address), f"getting protected service: {service_id}")
         if refusal is not None:
             raise PermissionError(refusal)
         return describe_service(core, found, context["to"] if core.address.startswith("*/") else None)
 
-    def create(
-        self, key: str, heartbeat: bool = False, overwrite: bool = False, *, context: Mapping[str, Any]
-    ) -> None:
+    def create(self, key: str, heartbeat: bool = False, overwrite: bool = False, *, context: Mapping[str, Any]) -> None:
         """Open an incomplete message."""
         sender = self._touch(key, heartbeat, context)
         core = self._host.core
@@ -88,9 +84,7 @@ class _Builtin:
         sender = self._touch(key, heartbeat, context)
         self._host.callee.messages.put(sender, key, None, data, self._host.core.now)
 
-    def set(
-        self, key: str, index: int, data: bytes, heartbeat: bool = False, *, context: Mapping[str, Any]
-    ) -> None:
+    def set(self, key: str, index: int, data: bytes, heartbeat: bool = False, *, context: Mapping[str, Any]) -> None:
         """Add the piece at *index*."""
         sender = self._touch(key, heartbeat, context)
         self._host.callee.messages.put(sender, key, int(index), data, self._host.core.now)

@@ -56,7 +56,9 @@ class Callee:
         core = self._core
         target, refusal = core.lookup(method, caller)
         session = header.get("session")
-        job = Running(caller, self._called_at(header), session if isinstance(session, str) else None, target or _NOTHING)
+        job = Running(
+            caller, self._called_at(header), session if isinstance(session, str) else None, target or _NOTHING
+        )
         if "x" in extra:
             job.level = core.levels[caller] = LEVEL
         job.promise(extra.get("promise"), extra.get("t"))
@@ -102,7 +104,7 @@ class Callee:
     def _context(self, header: dict[str, Any]) -> Any:
         """What a function with ``require_context`` is told (protocol §4.6); from segment 1 only."""
         options = self._core.options
-        context = {name: header[name] for name in _CONTEXT_KEYS if name in header}
+        context: dict[str, Any] = {name: header[name] for name in _CONTEXT_KEYS if name in header}
         context["connection_type"] = options.connection_type
         if isinstance(context.get("user"), dict):
             context["user"] = Decoder(self._core.forms, None, options.wire, options.mapping).decode(context["user"])

@@ -32,7 +32,9 @@ class Call:
 
     __slots__ = ("heard", "id", "level", "limit", "method", "sent", "target", "waiter")
 
-    def __init__(self, call_id: str, target: str, method: str, waiter: Waiter, limit: float, now: float) -> None:
+    def __init__(  # noqa: PLR0917 - made once a call; keywords would cost
+        self, call_id: str, target: str, method: str, waiter: Waiter, limit: float, now: float
+    ) -> None:
         self.id = call_id
         self.target = target
         self.method = method

@@ -31,7 +31,9 @@ def describe_service(core: Core, service: Service, me: str | None = None) -> dic
     encoder = Encoder(core.forms, None, core.options.wire)
     target = me or core.address
     described: dict[str, Any] = {"id": service.id}
-    described.update((key, value) for key, value in service.info.items() if key != "service_schema" and value is not None)
+    described.update(
+        (key, value) for key, value in service.info.items() if key != "service_schema" and value is not None
+    )
     described["config"] = encoder.encode(service.config)
     for key, member in exported_members(service.members):
         described[key] = _member(member, f"services.{service.id}.{key}", target, (core, encoder))

@@ -54,9 +54,7 @@ class Outgoing:
 
     __slots__ = ("_core", "_keeps", "_me", "_peer", "_session", "_session_id")
 
-    def __init__(
-        self, core: Core, session_id: str, peer: str, *, me: str, keeps: bool
-    ) -> None:
+    def __init__(self, core: Core, session_id: str, peer: str, *, me: str, keeps: bool) -> None:
         self._core = core
         self._session_id = session_id
         self._peer = peer
@@ -75,9 +73,7 @@ class Outgoing:
         name = getattr(function, "__name__", "")
         object_id = f"{len(self._session.objects):x}" + (f"#{name}".replace(".", "_") if isinstance(name, str) else "")
         self._session.objects[object_id] = Target(function, object_id)
-        return describe(
-            function, f"{self._session_id}.{object_id}", target=self._me, server=self._core.server_url
-        )
+        return describe(function, f"{self._session_id}.{object_id}", target=self._me, server=self._core.server_url)
 
     def discard(self) -> None:
         """The message was not sent: nothing was exported."""

@@ -189,7 +189,8 @@ class MessageStore:
         """
         if (sender, key) in self._messages and not overwrite:
             raise ValueError(
-                f"Message with the same key ({key}) already exists in the cache store, please use overwrite=True or remove it first."
+                f"Message with the same key ({key}) already exists in the cache store, "
+                "please use overwrite=True or remove it first."
             )
         if sum(1 for owner, _ in self._messages if owner == sender) >= self._options.max_partial_per_sender:
             raise LimitExceeded("too many incomplete messages")

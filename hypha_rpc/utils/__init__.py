@@ -27,9 +27,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-async def run_in_executor(
-    func: Callable[..., T], *args: Any, executor: Executor | None = None, **kwargs: Any
-) -> T:
+async def run_in_executor(func: Callable[..., T], *args: Any, executor: Executor | None = None, **kwargs: Any) -> T:
     """Run a blocking function in a thread and return its result.
 
     Args:

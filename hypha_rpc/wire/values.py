@@ -19,8 +19,8 @@ from hypha_rpc.wire.limits import WireLimits
 
 __all__ = [
     "ATOMS",
-    "DecodingError",
     "Decoder",
+    "DecodingError",
     "Encoder",
     "Exporter",
     "ForeignReferenceError",
@@ -173,10 +173,7 @@ def is_plain(value: Any, depth: int = 64) -> bool:
         return True
     if depth <= 0:
         return False
-    for item in items:
-        if type(item) not in ATOMS and not is_plain(item, depth - 1):
-            return False
-    return True
+    return all(type(item) in ATOMS or is_plain(item, depth - 1) for item in items)
 
 
 class Encoder:
@@ -226,7 +223,8 @@ class Encoder:
         form = self.forms.find(value)
         if form is None:
             raise UnsupportedTypeError(
-                f"hypha-rpc: Unsupported data type: {kind}, you can register a custom codec to encode/decode the object."
+                f"hypha-rpc: Unsupported data type: {kind}, "
+                "you can register a custom codec to encode/decode the object."
             )
         self._depth += 1
         try:

@@ -187,7 +187,7 @@ class HyphaServer:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.presence.sweep()
-            except Exception:  # supervision boundary: the sweep must go on
+            except Exception:  # noqa: BLE001 - supervision boundary: the sweep must go on
                 _log.exception("sweeping failed")
 
     async def stop(self) -> None:

@@ -144,8 +144,8 @@ def announce(server: HyphaServer) -> None:
             "or, where hypha-rpc is installed:",
             "  python -c 'import asyncio, hypha_rpc",
             "async def main():",
-            f"    async with hypha_rpc.get_remote_service(\"{url}/public/services/hello-world\") as service:",
-            "        print(await service.hello(\"John\"))",
+            f'    async with hypha_rpc.get_remote_service("{url}/public/services/hello-world") as service:',
+            '        print(await service.hello("John"))',
             "asyncio.run(main())'",
         ]
     print("\n".join(lines), flush=True)  # noqa: T201 - what the operator looks for
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _loop_factory() -> Any:
-    """uvloop where it is installed, else asyncio."""
+    """Uvloop where it is installed, else asyncio."""
     try:
         import uvloop
     except ImportError:

@@ -118,7 +118,9 @@ class StartupFunctions:
     async def _connect(self) -> Any:
         options = ConnectOptions.parse({"server_url": self._url, "client_id": self._client_id, "ping_interval": 0}, {})
         self._rpc = RPC(None, self._client_id, name="startup functions")
-        link = Link(MemoryConnector(self._door.accept, loop=self._server_loop), options, secrets.token_hex(12), self._rpc)
+        link = Link(
+            MemoryConnector(self._door.accept, loop=self._server_loop), options, secrets.token_hex(12), self._rpc
+        )
         await self._rpc.open(link)
         return build_server(self._rpc)
 

@@ -22,9 +22,7 @@ __all__ = ["register"]
 
 _KINDS: Final = "biufcSUmM"
 _DTYPE_TEXT: Final = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9_]*(\[[0-9A-Za-z]+\])?")
-_TYPED: Final = frozenset(
-    "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bool".split()
-)
+_TYPED: Final = frozenset("int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bool".split())
 
 
 def register(table: FormTable) -> None:

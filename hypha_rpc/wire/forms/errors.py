@@ -96,7 +96,7 @@ def encode_error(error: BaseException, *, with_trace: bool = True, may_have_run:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's broken __str__ must not replace the error it describes
+    except Exception:  # noqa: BLE001 - a user's broken __str__ must not replace the error it describes
         return f"<unprintable {type(error).__name__}>"
 
 
@@ -148,13 +148,11 @@ def remote_error(text: str, trace: str = "", details: dict[str, Any] | None = No
         kind = _OWN.get(name)
     if kind is None:
         kind = next((known for pattern, known in _BY_TEXT if pattern.match(message)), None)
-        may_have_run = may_have_run and not (kind is RemotePeerGone)
+        may_have_run = may_have_run and kind is not RemotePeerGone
     return _build(kind or errors.remote_exception_class(name), name, message, trace or text, may_have_run)
 
 
-def _build(
-    kind: type[errors.CallError], name: str, message: str, trace: str, may_have_run: bool
-) -> errors.CallError:
+def _build(kind: type[errors.CallError], name: str, message: str, trace: str, may_have_run: bool) -> errors.CallError:
     shown = f"RemoteError:{message}\n{name}: {message}" if name else f"RemoteError:{message}"
     error = kind(shown, may_have_run=may_have_run)
     if isinstance(error, errors.RemoteException):

@@ -86,7 +86,15 @@ class Connection:
     )
 
     def __init__(
-        self, workspace: str, client_id: str, user: Identity, outlet: Outlet, *, level: int, life: str | None, now: float
+        self,
+        workspace: str,
+        client_id: str,
+        user: Identity,
+        outlet: Outlet,
+        *,
+        level: int,
+        life: str | None,
+        now: float,
     ) -> None:
         self.workspace = workspace
         self.client_id = client_id

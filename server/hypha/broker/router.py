@@ -124,9 +124,7 @@ class Router:
 
     def _sane(self, header: dict[str, Any]) -> bool:
         longest = self._limits.max_routing_text
-        return all(
-            len(value) <= longest for key, value in header.items() if type(value) is str and key != "method"
-        )
+        return all(len(value) <= longest for key, value in header.items() if type(value) is str and key != "method")
 
     def _forward(
         self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]

@@ -95,9 +95,7 @@ class LookupMethods:
             return found
         return [record for record in directory.find_public(query) if record.address in self._core.router.connections]
 
-    async def _pick(
-        self, records: list[Record], mode: str, query: Query, options: Mapping[str, Any]
-    ) -> Record:
+    async def _pick(self, records: list[Record], mode: str, query: Query, options: Mapping[str, Any]) -> Record:
         if mode == "exact":
             if len(records) > 1:
                 keys = [_key(record) for record in records[:5]]

@@ -79,7 +79,11 @@ class ManagerPeer(Peers):
     def offer(self, methods: Mapping[str, Callable[..., Any]], config: dict[str, Any]) -> None:
         """Register the manager's service ``default``."""
         members: dict[str, Any] = {name: Method(function, name) for name, function in methods.items()}
-        info = {"name": "Default workspace management service", "type": "generic", "description": "Services of this server"}
+        info = {
+            "name": "Default workspace management service",
+            "type": "generic",
+            "description": "Services of this server",
+        }
         self.endpoint.exports.add(
             Service("default", members, {"require_context": True, "visibility": "public", **config}, info)
         )

@@ -75,9 +75,7 @@ class RegistrationMethods:
             self._core.check(caller, "register_service.foreign", subject=text)
         return ServiceId(workspace, own, parsed.name, None)
 
-    def _record(
-        self, parsed: ServiceId, service: dict[str, Any], given: dict[str, Any], caller: Caller
-    ) -> Record:
+    def _record(self, parsed: ServiceId, service: dict[str, Any], given: dict[str, Any], caller: Caller) -> Record:
         config = dict(given)
         visibility = config.get("visibility", "protected")
         config["visibility"] = "protected" if visibility == "private" else visibility
@@ -89,7 +87,9 @@ class RegistrationMethods:
         if not isinstance(app_id, str) or "/" in app_id:
             raise ValueError("app_id must be text without '/'")
         user = caller.user
-        config.update(workspace=parsed.workspace, created_by=user.to_wire() if parsed.name == _BUILT_IN else {"id": user.id})
+        config.update(
+            workspace=parsed.workspace, created_by=user.to_wire() if parsed.name == _BUILT_IN else {"id": user.id}
+        )
         for key, default in (("require_context", False), ("flags", []), ("singleton", False)):
             config.setdefault(key, default)
         config.setdefault("service_embedding", None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 __all__ = ["home_routes"]
 
@@ -19,7 +21,8 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 10vh auto; padding: 0 1.25rem }}
 h1 {{ font-size: 1.75rem; margin-bottom: 0 }}
 p.version {{ color: GrayText; margin-top: .25rem }}
-pre {{ background: color-mix(in srgb, CanvasText 8%, Canvas); padding: .9rem 1rem; border-radius: .5rem; overflow-x: auto }}
+pre {{ background: color-mix(in srgb, CanvasText 8%, Canvas); padding: .9rem 1rem;
+  border-radius: .5rem; overflow-x: auto }}
 </style></head>
 <body><h1>Hypha server</h1><p class="version">version {version}, at <code>{url}</code></p>
 <p>This server is running. Connect from Python:</p>

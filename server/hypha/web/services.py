@@ -7,9 +7,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -21,6 +20,9 @@ from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Query
 from hypha.manager.lookup import LookupMethods
 from hypha_rpc.errors import RemoteException
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 __all__ = ["service_routes"]
 
@@ -55,7 +57,7 @@ class _Services:
         try:
             result = await self._call(request, user, args, kwargs)
             return _result(result)
-        except Exception as error:  # supervision boundary: whatever a provider does becomes an HTTP answer
+        except Exception as error:  # noqa: BLE001 - supervision boundary: whatever a provider does becomes an HTTP answer
             return _error(error)
 
     def _user(self, request: Request) -> User:
@@ -127,7 +129,7 @@ def _result(value: Any) -> Response:
     return Response(text, media_type="application/json")
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
     """*value* for JSON: bytes as base64 objects, functions by their schema, NaN as null (server §5.4)."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}

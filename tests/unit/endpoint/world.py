@@ -87,7 +87,7 @@ class Peer:
     def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         try:
             result = job.target.function(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a function raises is answered
             self.endpoint.fail(job, error, self.world.now)
             return
         if isinstance(result, Later):
