@@ -84,6 +84,8 @@ class Process:
             report = await asyncio.wait_for(self._reports.get(), timeout_s)
         except TimeoutError:
             report = None
+        if report is not None and report["event"] == "failed":
+            raise BenchFailed(f"{self._name}: {report['error']}")
         if report is None or report["event"] != event:
             tail = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
             raise BenchFailed(f"{self._name}: wanted {event!r}, got {report}; end of its log:\n{tail}")

@@ -88,7 +88,7 @@ def machine() -> str:
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}"
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {system}"
 
 
