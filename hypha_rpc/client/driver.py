@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypha_rpc.client.proxies import RemoteFunction
 from hypha_rpc.client.runner import Runner
@@ -14,6 +14,7 @@ from hypha_rpc.client.runner import Runner
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
     from hypha_rpc.endpoint import Reference, Running
+    from hypha_rpc.transports.base import Buffer
 
 __all__ = ["Driver"]
 
@@ -21,6 +22,13 @@ _log = logging.getLogger("hypha_rpc.client")
 _KEEP_FRAMES: Final = 1024
 _KEEP_BYTES: Final = 64 * 1024 * 1024
 _SLACK_S: Final = 0.01
+
+
+class Pipe(Protocol):
+    """What frames go into while there is a connection: a transport."""
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Send the concatenation of *parts* as one frame."""
 
 
 class Driver:
@@ -33,13 +41,16 @@ class Driver:
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self.runner = Runner()
+        self.pipe: Pipe | None = None
         self.refused = 0
 
     # -- Port --------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
         """Send, or keep for the next connection (within bounds: the oldest goes first)."""
-        if self._rpc.transmit(frame):
+        pipe = self.pipe
+        if pipe is not None:
+            pipe.send((frame,))
             return
         self._kept.append(frame)
         self._kept_bytes += len(frame)
@@ -79,8 +90,9 @@ class Driver:
 
     # -- life --------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """The link is up: send the answers that were kept."""
+    def connect(self, pipe: Pipe) -> None:
+        """The link is up: send over *pipe* from now on, first the answers that were kept."""
+        self.pipe = pipe
         kept, self._kept, self._kept_bytes = self._kept, deque(), 0
         for frame in kept:
             self.send(frame)
@@ -92,6 +104,7 @@ class Driver:
             self._timer = None
         self._timer_at = float("inf")
         self._kept.clear()
+        self.pipe = None
         return self.runner.close()
 
     def _tick(self) -> None:

@@ -7,6 +7,7 @@ connection object that a program brings itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class LegacyConnection:
         manager_id = getattr(connection, "manager_id", None)
         if isinstance(manager_id, str):
             rpc.manager_address = f"*/{manager_id}"
+        rpc.port.connect(self)
         rpc.outbox.open = True
         connection.on_message(self._received)
         if hasattr(connection, "on_connected"):
@@ -137,12 +139,11 @@ class LegacyConnection:
     async def _connected(self, info: Any) -> None:
         self._rpc.events.emit_local("connected", info)
 
-    def send(self, frame: bytes) -> bool:
-        """Hand a frame to the connection's coroutine, in order."""
-        task = self._rpc.loop.create_task(self.connection.emit_message(frame))
+    def send(self, parts: Sequence[Any]) -> None:
+        """Hand a frame to the connection's coroutine, in order (`driver.Pipe`)."""
+        task = self._rpc.loop.create_task(self.connection.emit_message(b"".join(parts)))
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
-        return True
 
     async def close(self) -> None:
         """Disconnect the connection object."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from hypha_rpc.client.options import ConnectOptions
@@ -249,7 +249,7 @@ class Link:
             if lost.done():
                 break
             if now >= next_ping:
-                if self._is_silent(now - line.heard, interval):
+                if self._is_silent(line.silence(now), interval):
                     transport.close(1011, "keep-alive timed out")
                     return Closed(1006, "keep-alive timed out")
                 transport.send_control({"type": "ping"})
@@ -275,13 +275,6 @@ class Link:
 
     # -- frames ------------------------------------------------------------------
 
-    def send(self, parts: Sequence[Buffer]) -> bool:
-        """Send one frame; False when there is no transport."""
-        if self._transport is None:
-            return False
-        self._transport.send(parts)
-        return True
-
     def arrived(self, message: Mapping[str, Any]) -> None:
         """A control message arrived on the current transport."""
         kind = message.get("type")
@@ -294,26 +287,26 @@ class Link:
 class _Line:
     """The receiver of one transport: what a former transport still says is not heard (`Receiver`)."""
 
-    __slots__ = ("heard", "link", "listener", "lost", "time")
+    __slots__ = ("_frame", "_heard", "_signs", "link", "lost")
 
     def __init__(self, link: Link, listener: LinkListener) -> None:
         loop = asyncio.get_running_loop()
         self.link: Link | None = link
-        self.listener = listener
-        self.time = loop.time
         self.lost: asyncio.Future[Closed] = loop.create_future()
-        self.heard = loop.time()
+        self._frame = listener.link_frame
+        self._heard = loop.time()
+        self._signs = False
 
     def on_frame(self, data: Buffer) -> None:
         """A frame arrived."""
         if self.link is not None:
-            self.heard = self.time()
-            self.listener.link_frame(data)
+            self._signs = True
+            self._frame(data)
 
     def on_control(self, message: Mapping[str, Any]) -> None:
         """A control message arrived."""
         if self.link is not None:
-            self.heard = self.time()
+            self._signs = True
             self.link.arrived(message)
 
     def on_writable(self) -> None:
@@ -323,6 +316,12 @@ class _Line:
         """The transport is gone."""
         if not self.lost.done():
             self.lost.set_result(closed)
+
+    def silence(self, now: float) -> float:
+        """Seconds since the last look that found a sign of life; frames only raise a flag."""
+        if self._signs:
+            self._signs, self._heard = False, now
+        return now - self._heard
 
     def detach(self) -> None:
         """Hear nothing more of this transport."""

@@ -30,6 +30,8 @@ class PendingCall(asyncio.Future[Any]):
         request: what was called with what, to repeat it if it provably never arrived.
     """
 
+    __slots__ = ("call_id", "give_up_at", "request", "rpc")
+
     def __init__(self, rpc: RPC, request: tuple[Reference, tuple[Any, ...], dict[str, Any]]) -> None:
         super().__init__(loop=rpc.loop)
         self.rpc: RPC | None = rpc
@@ -49,7 +51,7 @@ class PendingCall(asyncio.Future[Any]):
 
     def set_result(self, result: Any, /) -> None:
         """Settle with a result (`Waiter`)."""
-        self._release()
+        self.rpc = self.request = self.call_id = None
         super().set_result(result)
 
     def set_exception(self, exception: BaseException | type[BaseException], /) -> None:
@@ -73,6 +75,8 @@ class PendingCall(asyncio.Future[Any]):
 
 class CoroutineCall(PendingCall):
     """A `PendingCall` that ``asyncio.create_task`` accepts, too (functions of the connected object)."""
+
+    __slots__ = ()
 
     def send(self, value: Any) -> Any:
         """Drive the wait like a coroutine."""
@@ -122,7 +126,7 @@ class RemoteFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> PendingCall:
         """Send the call; what it returns is awaited for the result."""
-        return self._rpc.call(self._reference, args, kwargs, self._kind)
+        return self._rpc.outbox.call(self._reference, args, kwargs, self._kind)
 
     def as_coroutine(self) -> RemoteFunction:
         """The same function whose calls ``asyncio.create_task`` accepts."""

@@ -131,12 +131,6 @@ class RPC(LegacyViews):
             self._finish(ConnectionLost(f"Connection is closed: {error}"))
             raise
 
-    def transmit(self, frame: bytes) -> bool:
-        """Send one frame now; False when there is no connection."""
-        if self._link is not None:
-            return self._link.send((frame,))
-        return self._legacy is not None and self._legacy.send(frame)
-
     def link_frame(self, data: Buffer) -> None:
         """A frame arrived (`LinkListener`)."""
         self.endpoint.receive(data, self.loop.time())
@@ -149,7 +143,8 @@ class RPC(LegacyViews):
             core.server_url = info["public_base_url"]
         self.server_level = info["x"] if isinstance(info.get("x"), int) else 0
         self.manager_address = f"*/{info['manager_id']}"
-        self.port.flush()
+        if self._link is not None and self._link.transport is not None:
+            self.port.connect(self._link.transport)
         await self.session.start(info)
         self.events.emit_local("connected", self.as_mapping(info))
         self.events.emit_local("manager_refreshed", {"workspace": info["workspace"]})
@@ -157,6 +152,7 @@ class RPC(LegacyViews):
     def link_down(self, closed: Closed) -> None:
         """The connection broke; the link redials (`LinkListener`)."""
         self.outbox.hold()
+        self.port.pipe = None
         self.endpoint.link_down(self.loop.time())
 
     def link_gave_up(self, error: BaseException) -> None:

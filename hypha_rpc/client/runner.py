@@ -37,19 +37,18 @@ class Runner:
 
     def start(self, endpoint: Endpoint, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Run the function of *job* (`Port.start`)."""
-        loop = asyncio.get_running_loop()
         function = job.target.function
         if job.target.in_executor and not _is_async(function):
             call = functools.partial(function, *args, **kwargs)
-            self._follow(endpoint, job, loop.run_in_executor(None, call))
+            self._follow(endpoint, job, asyncio.get_running_loop().run_in_executor(None, call))
             return
         try:
             result = function(*args, **kwargs)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - supervision boundary: becomes the caller's error
-            endpoint.fail(job, _reportable(error), loop.time())
+            endpoint.fail(job, _reportable(error), endpoint.core.now)
             return
         if type(result) in ATOMS or getattr(type(result), "__await__", None) is None:
-            endpoint.reply(job, result, loop.time())
+            endpoint.reply(job, result, endpoint.core.now)
         else:
             self._follow(endpoint, job, result)
 

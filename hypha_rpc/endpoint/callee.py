@@ -56,18 +56,18 @@ class Callee:
         core = self._core
         target, refusal = core.lookup(method, caller)
         session = header.get("session")
-        job = Running(
-            caller, self._called_at(header), session if isinstance(session, str) else None, target or _NOTHING
-        )
-        if "x" in extra:
-            job.level = core.levels[caller] = LEVEL
-        job.promise(extra.get("promise"), extra.get("t"))
-        if job.session is not None and self.running.find(caller, job.session) is not None:
+        if not isinstance(session, str):
+            session = None
+        elif len(self.running) and self.running.find(caller, session) is not None:
             core.port.dropped("a call that is running already")
             return
+        if "x" in extra:
+            core.levels[caller] = LEVEL
+        me = core.address if header.get("to") == core.address else self._called_at(header)
+        job = Running(caller, me, session, target or _NOTHING, extra.get("promise"), extra.get("t"))
         if target is None:
             self.fail(job, _not_found(refusal or method), may_have_run=False)
-        elif refusal is not None or (refusal := self._astray(header)) is not None:
+        elif (refusal := self._astray(header) or refusal) is not None:
             self.fail(job, PermissionError(refusal), may_have_run=False)
         else:
             self._begin(job, target, header, extra)
@@ -94,11 +94,11 @@ class Callee:
                 args = self._core.decoder(job.caller, job.session).decode_arguments(args)
             if extra.get("with_kwargs"):
                 args, kwargs = _split_keywords(args)
+            if target.needs_context:
+                kwargs["context"] = self._context(header)
         except (SerializationError, PermissionError) as error:
             self.fail(job, error, may_have_run=False)
             return
-        if target.needs_context:
-            kwargs["context"] = self._context(header)
         self._core.port.start(job, args, kwargs)
 
     def _context(self, header: dict[str, Any]) -> Any:
@@ -116,8 +116,7 @@ class Callee:
         if not isinstance(session, str):
             self._core.port.dropped(str(error))
             return
-        job = Running(caller, self._called_at(header), session, _NOTHING)
-        job.promise("*", None)
+        job = Running(caller, self._called_at(header), session, _NOTHING, "*", None)
         self.fail(job, error, may_have_run=False)
 
     def track(self, job: Running) -> None:
@@ -125,16 +124,17 @@ class Callee:
         if job.answered:
             return
         self.running.add(job)
-        if job.heartbeat is not None and job.interval:
+        if job.interval and job.method("heartbeat") is not None:
             job.next_beat = self._core.now + job.interval / 2
             self._core.port.wake(job.next_beat)
 
     def reply(self, job: Running, value: Any) -> None:
         """Answer *job* with a result; one that has no wire form becomes a rejection."""
-        if self._settled(job) or job.resolve is None:
+        resolve = job.method("resolve")
+        if self._settled(job) or resolve is None:
             return
         core = self._core
-        header = _answer_header(job, job.resolve, core.address)
+        header = _answer_header(job, resolve, core.address)
         try:
             if is_plain(value):
                 frame = core.write(header, {"args": [value], "x": LEVEL}, [value], "result")
@@ -162,19 +162,24 @@ class Callee:
     def _settled(self, job: Running) -> bool:
         """Mark *job* as answered; True when it was already."""
         before, job.answered = job.answered, True
-        self.running.remove(job)
+        if job.tracked:
+            self.running.remove(job)
         return before
 
     def _reject(self, job: Running, error: BaseException, *, may_have_run: bool) -> None:
-        if job.reject is None:
+        reject = job.method("reject")
+        if reject is None:
             return
         core = self._core
         with_trace = core.options.share_traces and may_have_run
         described = encode_error(error, with_trace=with_trace, may_have_run=may_have_run)
-        header = _answer_header(job, job.reject, core.address)
+        header = _answer_header(job, reject, core.address)
         self._send(job, core.write(header, {"args": [described], "x": LEVEL}, []))
 
     def _send(self, job: Running, frame: bytes) -> None:
+        if len(frame) <= self._transfers.whole:
+            self._core.port.send(frame)
+            return
         # An answer restarts the caller's clock with every piece; without a session there is no clock.
         key = job.session if job.session is not None else self._core.new_id()
         self._transfers.send(job.caller, frame, key=key, answers=job.session is not None, call=None)
@@ -190,8 +195,9 @@ class Callee:
                 self._sign_of_life(job)
 
     def _sign_of_life(self, job: Running) -> None:
-        if job.heartbeat is not None:
-            self._core.send(_answer_header(job, job.heartbeat, self._core.address))
+        heartbeat = job.method("heartbeat")
+        if heartbeat is not None:
+            self._core.send(_answer_header(job, heartbeat, self._core.address))
 
     def stop(self, job: Running) -> None:
         """Cancel *job* without an answer."""
@@ -210,8 +216,7 @@ class Callee:
         if job is not None:
             self._sign_of_life(job)
             return
-        lost = Running(caller, self._core.address, session, _NOTHING)
-        lost.promise("*", None)
+        lost = Running(caller, self._core.address, session, _NOTHING, "*", None)
         self.fail(lost, CallError("The answer to this call was lost"))
 
     def peer_gone(self, address: str) -> None:

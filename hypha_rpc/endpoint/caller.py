@@ -25,6 +25,7 @@ class Caller:
         self._core = core
         self.calls = CallTable()
         self.transfers = Transfers(self, core.options.chunk_size)
+        self.next_wake = float("inf")
 
     def call(
         self,
@@ -58,8 +59,14 @@ class Caller:
         call = Call(call_id, target, method, waiter, silence_s, core.now)
         call.level = level
         self.calls.add(call)
-        self.transfers.send(target, frame, key=call_id, answers=False, call=call)
-        core.port.wake(core.now + silence_s)
+        if len(frame) <= self.transfers.whole:
+            core.port.send(frame)
+        else:
+            self.transfers.send(target, frame, key=call_id, answers=False, call=call)
+        expires = core.now + silence_s
+        if expires < self.next_wake:
+            self.next_wake = expires
+            core.port.wake(expires)
         return call_id
 
     def _promise(self, promise: Any, call_id: str, silence_s: float) -> dict[str, Any]:
@@ -137,13 +144,28 @@ class Caller:
         else:
             call.waiter.set_exception(_as_error(value, call))
 
+    def unreadable(self, call: Call, sender: str, error: Exception) -> None:
+        """An answer for *call* arrived from *sender* whose payload makes no sense: there will be no other."""
+        if sender != call.target:
+            self._core.port.dropped("an answer from somebody else than the callee")
+            return
+        self.calls.pop(call.id)
+        self._end(call)
+        if not call.waiter.done():
+            call.waiter.set_exception(error)
+
     def peer_gone(self, address: str) -> None:
         """The calls to *address* fail."""
+        self.transfers.forget(address)
         self._fail(self.calls.of_peer(address), f"Client disconnected: {address}")
 
     def link_down(self) -> None:
         """Requests that were being sent in pieces never arrive; their methods did not run."""
         self.transfers.clear()
+        for call in self.calls:
+            if call.waiter.done():
+                # A step of a transfer that was just given up.
+                self.calls.pop(call.id)
         broken = [call for call in self.calls if not call.sent]
         for call in broken:
             self.calls.pop(call.id)
@@ -216,7 +238,13 @@ class Caller:
             self._end(call)
             if not call.waiter.done():
                 call.waiter.set_exception(
-                    PeerGone(text, peer=call.target, method=call.method, call_id=call.id, may_have_run=may_have_run)
+                    PeerGone(
+                        text,
+                        peer=call.target,
+                        method=call.method,
+                        call_id=call.id,
+                        may_have_run=may_have_run and call.sent,
+                    )
                 )
 
 

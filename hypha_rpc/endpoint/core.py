@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from hypha_rpc.addresses import workspace_of
 from hypha_rpc.endpoint.exports import ExportTable, Target
@@ -14,6 +14,8 @@ from hypha_rpc.wire.frame import FrameWriter
 from hypha_rpc.wire.values import Decoder, Encoder, FormTable, default_forms
 
 __all__ = ["Core"]
+
+_MAX_LEVELS: Final = 10_000
 
 
 class Core:
@@ -53,6 +55,11 @@ class Core:
         self._counter += 1
         return f"{self.id_prefix}{self._counter:x}"
 
+    def forget_levels(self) -> None:
+        """Keep the table of levels small: peers of other workspaces leave without a word, and show theirs again."""
+        if len(self.levels) > _MAX_LEVELS:
+            self.levels.clear()
+
     def encode(self, values: list[Any], exporter: Outgoing | None, root: str) -> list[Any]:
         """Encode *values* for the wire.
 
@@ -87,6 +94,9 @@ class Core:
         Returns:
             The target, or None; and the text of a refusal, or None.
         """
+        target = self.exports.find_service_method(method)
+        if target is not None and target.service is not None and target.service.open:
+            return target, None
         head, _, rest = method.partition(".")
         if not rest:
             return None, f"Method not found: {caller}:{method} at {self.address.partition('/')[2]}"

@@ -187,7 +187,12 @@ class Endpoint:
         if name in _ANSWERS:
             call = self.caller.calls.get(session)
             if call is not None:
-                self.caller.answer(call, name, sender, read_extra(data, offset) if offset < len(data) else header)
+                try:
+                    extra = read_extra(data, offset) if offset < len(data) else header
+                except FrameError as error:
+                    self.caller.unreadable(call, sender, error)
+                else:
+                    self.caller.answer(call, name, sender, extra)
                 return
             if session.startswith(self.core.id_prefix):
                 return  # late answers are normal (protocol §4.3)
@@ -208,6 +213,7 @@ class Endpoint:
         """
         core = self.core
         core.now = now
+        self.caller.next_wake = float("inf")
         if not self._paused:
             self.caller.expire()
         self.callee.beat()
@@ -217,15 +223,19 @@ class Endpoint:
         if now - self._swept >= _SWEEP_S:
             self._swept = now
             core.exports.expire_sessions(now, core.options.session_life_s)
+            core.forget_levels()
             self.callee.messages.expire(now)
         return self._next_tick()
 
     def _next_tick(self) -> float | None:
-        wishes = [at for at in (self.caller.calls.earliest(), self._query_at) if at is not None]
+        # While the link is down nothing expires: a wish in the past would come back at once, for ever.
+        expires = None if self._paused else self.caller.calls.earliest()
+        wishes = [at for at in (expires, self._query_at) if at is not None]
         wishes.extend(min(job.next_beat, job.doomed_at) for job in self.callee.running)
         if self.core.exports.sessions or len(self.callee.messages):
             wishes.append(self._swept + _SWEEP_S)
         earliest = min(wishes, default=float("inf"))
+        self.caller.next_wake = earliest
         return earliest if earliest != float("inf") else None
 
     def peer_gone(self, address: str, now: float) -> int:

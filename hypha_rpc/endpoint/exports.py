@@ -53,6 +53,7 @@ class Service:
     announce: bool = True
     allowed_caller: str | None = None
     trusted: bool = False
+    open: bool = field(init=False)
     visibility: str = field(init=False)
     authorized: frozenset[str] = field(init=False)
     in_executor: bool = field(init=False)
@@ -60,6 +61,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.visibility = str(self.config.get("visibility", "protected"))
+        self.open = self.visibility in _OPEN and self.allowed_caller is None
         self.authorized = frozenset(self.config.get("authorized_workspaces") or ())
         self.in_executor = bool(self.config.get("run_in_executor"))
         wanted = self.config.get("require_context", False)

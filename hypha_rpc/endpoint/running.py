@@ -25,63 +25,59 @@ class Running:
         me: the address it called us at; answers come from there (protocol §1.8).
         session: the caller's session id, or None.
         target: what runs.
-        resolve, reject, heartbeat: method ids to answer to, or None.
-        interval: seconds between heartbeats that the caller asked for (clamped, security S43).
-        level: extension level of the caller.
+        promise: how to answer: ``"*"``, a map of references, or None (protocol §4.3).
+        asked: seconds between heartbeats as the caller asked for them.
         answered: an answer was given; later ones are ignored.
+        tracked: it is in the table.
         handle: the driver's own (a task).
+        next_beat, doomed_at: times of a tracked call.
     """
 
     __slots__ = (
         "answered",
+        "asked",
         "caller",
         "doomed_at",
         "handle",
-        "heartbeat",
         "interval",
-        "level",
         "me",
         "next_beat",
-        "reject",
-        "resolve",
+        "promise",
         "session",
         "target",
+        "tracked",
     )
 
-    def __init__(self, caller: str, me: str, session: str | None, target: Target) -> None:
+    def __init__(self, caller: str, me: str, session: str | None, target: Target, promise: Any, asked: Any) -> None:  # noqa: PLR0917 - made once a call; keywords would cost
         self.caller = caller
         self.me = me
         self.session = session
         self.target = target
-        self.resolve: str | None = None
-        self.reject: str | None = None
-        self.heartbeat: str | None = None
-        self.interval = 0.0
-        self.level = 0
+        self.promise = promise
+        self.asked = asked
         self.answered = False
+        self.tracked = False
         self.handle: Any = None
+
+    def method(self, name: str) -> str | None:
+        """The id of ``resolve``, ``reject`` or ``heartbeat``, or None when no such answer is wanted."""
+        promise = self.promise
+        if promise == "*":
+            return f"{self.session}.{name}" if self.session is not None else None
+        if isinstance(promise, dict):
+            reference = promise.get(name)
+            method = reference.get("_rmethod") if isinstance(reference, dict) else None
+            return method if isinstance(method, str) else None
+        return None
+
+    def track(self) -> None:
+        """Prepare what only a call needs that goes on: the interval is clamped (security S43)."""
+        asked = self.promise.get("interval") if isinstance(self.promise, dict) else self.asked
+        usable = isinstance(asked, (int, float)) and asked == asked
+        self.interval = min(max(float(asked), _MIN_INTERVAL_S), _MAX_INTERVAL_S) if usable else 0.0
         self.next_beat = float("inf")
         self.doomed_at = float("inf")
-
-    def promise(self, promise: Any, interval: Any) -> None:
-        """Note how to answer: the compact form, the explicit one, or not at all (protocol §4.3)."""
-        session = self.session
-        if promise == "*":
-            if session is not None:
-                self.resolve, self.reject = f"{session}.resolve", f"{session}.reject"
-                self.heartbeat = f"{session}.heartbeat"
-        elif isinstance(promise, dict):
-            self.resolve = _method_id(promise.get("resolve"))
-            self.reject = _method_id(promise.get("reject"))
-            self.heartbeat = _method_id(promise.get("heartbeat"))
-            interval = promise.get("interval")
-        if isinstance(interval, (int, float)) and interval == interval:
-            self.interval = min(max(float(interval), _MIN_INTERVAL_S), _MAX_INTERVAL_S)
-
-
-def _method_id(reference: Any) -> str | None:
-    method = reference.get("_rmethod") if isinstance(reference, dict) else None
-    return method if isinstance(method, str) else None
+        self.tracked = True
 
 
 class RunningTable:
@@ -98,6 +94,7 @@ class RunningTable:
 
     def add(self, job: Running) -> None:
         """Remember *job* until it is answered."""
+        job.track()
         self._jobs[_key(job)] = job
 
     def remove(self, job: Running) -> None:

@@ -44,7 +44,8 @@ class Transfers:
     def __init__(self, steps: Steps, chunk_size: int) -> None:
         self.steps = steps
         self.chunk_size = chunk_size
-        self._active: dict[str, ChunkedSend] = {}
+        self.whole = chunk_size + slack
+        self._active: dict[str | tuple[str, str], ChunkedSend] = {}
 
     def __len__(self) -> int:
         return len(self._active)
@@ -59,11 +60,11 @@ class Transfers:
             answers: the frame answers call *key* of the receiver: each step restarts that call's clock.
             call: the call whose request this is, if any.
         """
-        if len(frame) <= self.chunk_size + slack:
+        if len(frame) <= self.whole:
             self.steps.send_whole(frame)
             return
         transfer = ChunkedSend(self, target, frame, key=key, answers=answers, call=call)
-        self._active[call.id if call is not None else key] = transfer
+        self._active[transfer.name] = transfer
         transfer.start()
 
     def abandon(self, key: str) -> None:
@@ -74,10 +75,15 @@ class Transfers:
 
     def ended(self, transfer: ChunkedSend, error: BaseException | None) -> None:
         """*transfer* is over."""
-        call = transfer.call
-        self._active.pop(call.id if call is not None else transfer.key, None)
-        if call is not None:
-            self.steps.transferred(call, error)
+        if self._active.get(transfer.name) is transfer:
+            del self._active[transfer.name]
+        if transfer.call is not None:
+            self.steps.transferred(transfer.call, error)
+
+    def forget(self, target: str) -> None:
+        """The receiver is gone, and the pieces with it."""
+        for name in [name for name, transfer in self._active.items() if transfer.target == target]:
+            self._active.pop(name).over = True
 
     def clear(self) -> None:
         """The connection is gone and the pieces with it."""
@@ -89,18 +95,20 @@ class Transfers:
 class ChunkedSend:
     """One frame under way in pieces; the `Waiter` of its own steps."""
 
-    __slots__ = ("_answers", "_owner", "_pieces", "_stage", "_target", "_unanswered", "call", "key", "over")
+    __slots__ = ("_answers", "_owner", "_pieces", "_stage", "_unanswered", "call", "key", "name", "over", "target")
 
     def __init__(
         self, owner: Transfers, target: str, frame: bytes, *, key: str, answers: bool, call: Call | None
     ) -> None:
         self._owner = owner
-        self._target = target
+        self.target = target
         self._pieces = enumerate(pieces(frame, owner.chunk_size))
         self._answers = answers
         self._unanswered = 0
         self._stage = "create"
         self.key = key
+        # The key of an answer is the caller's choice; two callers may choose the same.
+        self.name = call.id if call is not None else (target, key)
         self.call = call
         self.over = False
         if call is not None:
@@ -145,11 +153,11 @@ class ChunkedSend:
             self._forget_pieces()
 
     def _forget_pieces(self) -> None:
-        self._owner.steps.step(self._target, _METHOD + "remove", [self.key], _Nobody())
+        self._owner.steps.step(self.target, _METHOD + "remove", [self.key], _Nobody())
 
     def _step(self, name: str, *args: Any) -> None:
         self._unanswered += 1
-        self._owner.steps.step(self._target, _METHOD + name, [self.key, *args, self._answers], self)
+        self._owner.steps.step(self.target, _METHOD + name, [self.key, *args, self._answers], self)
 
     def _end(self, error: BaseException | None) -> None:
         if not self.over:
@@ -161,7 +169,7 @@ class _Nobody:
     """A waiter for answers that do not matter (removing what may be gone already)."""
 
     def done(self) -> bool:
-        return False
+        return True
 
     def set_result(self, result: Any, /) -> None:
         return None
@@ -192,7 +200,8 @@ class MessageStore:
                 f"Message with the same key ({key}) already exists in the cache store, "
                 "please use overwrite=True or remove it first."
             )
-        if sum(1 for owner, _ in self._messages if owner == sender) >= self._options.max_partial_per_sender:
+        others = sum(1 for owner, other in self._messages if owner == sender and other != key)
+        if others >= self._options.max_partial_per_sender:
             raise LimitExceeded("too many incomplete messages")
         limit = self._options.max_partial_own if own else self._options.max_partial_abroad
         self._messages[sender, key] = PartialMessage(limit, now)

@@ -18,7 +18,7 @@ import picows
 from hypha_rpc.transports._engine_log import engine_log
 from hypha_rpc.transports.base import HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
 from hypha_rpc.transports.dial import dispose
-from hypha_rpc.transports.pipe import CUT, Pipe
+from hypha_rpc.transports.pipe import CUT, Pipe, guarded
 from hypha_rpc.transports.target import Target
 from hypha_rpc.transports.websocket import Headers, UpgradeFailed, UpgradeRefused
 
@@ -26,6 +26,7 @@ __all__ = ["PicowsTransport", "upgrade"]
 
 #: picows writes the frame header into this much room in front of the payload.
 HEAD_ROOM = bytes(14)
+_JOIN = bytearray().join
 READ_BUFFER = 64 * 1024
 
 _BINARY = picows.WSMsgType.BINARY
@@ -89,7 +90,10 @@ class PicowsTransport(Pipe, picows.WSListener):
         """Deliver a whole binary message at once; everything else is rare."""
         if frame.msg_type is _BINARY and frame.fin and not frame.rsv1 and self._message is None:
             view = frame.get_payload_as_memoryview()
-            self._frame(view)
+            if self._live:
+                guarded(self._deliver_frame, view)
+            else:
+                self._frame(view)
             _invalidate(view)
         else:
             self._rare_frame(transport, frame)
@@ -164,10 +168,14 @@ class PicowsTransport(Pipe, picows.WSListener):
 
     # ------------------------------------------------------------------ writing
 
-    def _write_frame(self, parts: Sequence[Buffer]) -> None:
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Send the concatenation of *parts* as one frame; dropped once closing."""
         # One copy: the header and the mask are written into this very buffer.
-        if self._ws is not None:
-            self._ws.send_reuse_external_bytearray(_BINARY, bytearray().join((HEAD_ROOM, *parts)), 14)
+        if not self._closing and self._ws is not None:
+            self._ws.send_reuse_external_bytearray(_BINARY, _JOIN((HEAD_ROOM, *parts)), 14)
+
+    def _write_frame(self, parts: Sequence[Buffer]) -> None:
+        self.send(parts)
 
     def _write_text(self, text: str) -> None:
         if self._ws is not None:

@@ -48,6 +48,8 @@ class Pipe:
         self._loop = loop
         self._limits = limits
         self._receiver: Receiver | None = None
+        # The receiver's method, bound once: it is called for every frame.
+        self._deliver_frame: Callable[[Buffer], None] = _NOBODY.on_frame
         self._live = False
         self._closing = False
         self._failure: Closed | None = None
@@ -85,6 +87,7 @@ class Pipe:
         if self._receiver is not None:
             raise RuntimeError("the transport has been started already")
         self._receiver = receiver
+        self._deliver_frame = receiver.on_frame
         if self._held or self._closed is not None:
             self._loop.call_soon(self._release)
         else:
@@ -140,8 +143,7 @@ class Pipe:
         if not self._live:
             self._hold(data)
             return
-        assert self._receiver is not None
-        _guarded(self._receiver.on_frame, data)
+        guarded(self._deliver_frame, data)
 
     def _text(self, data: str | bytes | bytearray) -> None:
         """Deliver or keep one text message; only the first one may be no JSON object."""
@@ -252,9 +254,9 @@ class Pipe:
         while held:  # emptied by `close`
             item = held.popleft()
             if isinstance(item, Mapping):
-                _guarded(receiver.on_control, item)
+                guarded(receiver.on_control, item)
             else:
-                _guarded(receiver.on_frame, item)
+                guarded(receiver.on_frame, item)
         self._drop_held()
         if self._closed is not None:
             self._tell_closed()
@@ -263,12 +265,12 @@ class Pipe:
 
     def _control(self, message: Mapping[str, Any]) -> None:
         assert self._receiver is not None
-        _guarded(self._receiver.on_control, message)
+        guarded(self._receiver.on_control, message)
 
     def _announce(self) -> None:
         self._announcing = False
         if self._live and self._writable and self._receiver is not None:
-            _guarded(self._receiver.on_writable)
+            guarded(self._receiver.on_writable)
 
     def _tell_closed(self) -> None:
         """Tell the receiver once; it is let go, so that nothing can follow."""
@@ -277,8 +279,9 @@ class Pipe:
         assert closed is not None
         self._live = False
         self._receiver = _NOBODY
+        self._deliver_frame = _NOBODY.on_frame
         if receiver is not _NOBODY:
-            _guarded(receiver.on_closed, closed)
+            guarded(receiver.on_closed, closed)
 
 
 class _Nobody:
@@ -300,7 +303,7 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-def _guarded(callback: Callable[..., None], *arguments: object) -> None:
+def guarded(callback: Callable[..., None], *arguments: object) -> None:
     """Call into the receiver. Supervision boundary: its errors must not end the connection, nor the loop's callback."""
     try:
         callback(*arguments)

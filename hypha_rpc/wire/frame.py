@@ -38,8 +38,13 @@ Buffer = bytes | bytearray | memoryview
 ROUTING_KEYS: Final = frozenset({"type", "to", "from", "ws", "user", "method", "session", "parent", "ctx"})
 """Names that only the header may carry (protocol §2.5, security S2)."""
 
+# An array reserves its declared length before its items are read, and msgpack nests 1024 deep: unchecked, the declared
+# lengths of a frame of 16 MiB could ask for 128 GiB (security S42). Arrays longer than this are looked at twice.
+_CAREFUL_ARRAY: Final = 1024
+_TEXT_KEYS: Final = frozenset({str})
 _WINDOW: Final = 4096
 _KEEP_BUFFER: Final = 1024 * 1024
+_Unpacker: Final = msgpack.Unpacker
 _EMPTY_EXTRA: Final[dict[str, Any]] = {}
 
 
@@ -75,12 +80,15 @@ def read_header(data: Buffer) -> tuple[dict[str, Any], int]:
 
     Raises:
         FrameError: *data* does not start with a well-formed map of at most
-            `MAX_HEADER` bytes with distinct text keys.
+            `MAX_HEADER` bytes with distinct text keys (and no array of more than 1024 items).
     """
     size = len(data)
-    if not size or _declared_size(data, 0) < 0:
+    declared = _declared_size(data, 0) if size else -1
+    if declared < 0:
         raise FrameError("a frame starts with a msgpack map")
-    unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER, strict_map_key=True, ext_hook=_only_timestamps)
+    unpacker = _Unpacker(
+        max_buffer_size=MAX_HEADER, max_array_len=_CAREFUL_ARRAY, strict_map_key=True, ext_hook=_only_timestamps
+    )
     try:
         unpacker.feed(data if size <= _WINDOW else data[:_WINDOW])
         try:
@@ -88,15 +96,17 @@ def read_header(data: Buffer) -> tuple[dict[str, Any], int]:
         except msgpack.OutOfData:
             if size <= _WINDOW:
                 raise
-            unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER, strict_map_key=True, ext_hook=_only_timestamps)
+            unpacker = _Unpacker(
+                max_buffer_size=MAX_HEADER, max_array_len=_CAREFUL_ARRAY, strict_map_key=True, ext_hook=_only_timestamps
+            )
             unpacker.feed(data[:MAX_HEADER])
             header = unpacker.unpack()
     except FrameError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise FrameError(f"malformed header: {type(error).__name__}") from error
-    if len(header) != _declared_size(data, 0):
-        raise FrameError("a header key occurs twice")
+    if len(header) != declared or not _TEXT_KEYS.issuperset(map(type, header)):
+        raise FrameError("a header key occurs twice or is no text")
     return header, unpacker.tell()
 
 
@@ -118,18 +128,56 @@ def read_extra(data: Buffer, offset: int) -> dict[str, Any]:
     declared = _declared_size(data, offset)
     if declared < 0:
         raise FrameError("the payload of a frame is a msgpack map")
+    view = memoryview(data)[offset:]
     try:
-        extra = msgpack.unpackb(memoryview(data)[offset:], strict_map_key=False, ext_hook=_only_timestamps)
-    except msgpack.ExtraData as more:
-        extra = more.unpacked
+        try:
+            extra = _unpack(view, _CAREFUL_ARRAY)
+        except ValueError as error:
+            # msgpack has no class of its own for an array that is too long.
+            if type(error) is not ValueError:
+                raise
+            _check_lengths(view)
+            extra = _unpack(view, len(view))
     except FrameError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise FrameError(f"malformed payload: {type(error).__name__}") from error
-    if len(extra) != declared or not all(map(str.__instancecheck__, extra)):
+    if len(extra) != declared or not _TEXT_KEYS.issuperset(map(type, extra)):
         raise FrameError("a payload key occurs twice or is no text")
     result: dict[str, Any] = extra
     return result
+
+
+def _unpack(view: memoryview, longest_array: int) -> Any:
+    try:
+        return msgpack.unpackb(view, max_array_len=longest_array, strict_map_key=False, ext_hook=_only_timestamps)
+    except msgpack.ExtraData as more:
+        return more.unpacked
+
+
+class _Pieces:
+    """The buffer as a file, so that checking it does not copy all of it."""
+
+    __slots__ = ("_at", "_view")
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        piece = self._view[self._at : self._at + size]
+        self._at += len(piece)
+        return bytes(piece)
+
+
+def _check_lengths(view: memoryview) -> None:
+    """Raise unless every item that the first object in *view* declares is there.
+
+    Then all arrays together have at most as many items as *view* has bytes.
+    Skipping builds and reserves nothing.
+    """
+    size = max(len(view), 1)
+    _Unpacker(_Pieces(view), read_size=min(size, _WINDOW * 16), max_buffer_size=size).skip()
 
 
 def read_frame(data: Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -159,7 +207,7 @@ def top_level_keys(data: Buffer, offset: int) -> list[Any] | None:
     if declared < 0:
         return None
     view = memoryview(data)[offset:]
-    unpacker = msgpack.Unpacker(max_buffer_size=max(len(view), 1), strict_map_key=False, ext_hook=_only_timestamps)
+    unpacker = _Unpacker(max_buffer_size=max(len(view), 1), strict_map_key=False, ext_hook=_only_timestamps)
     unpacker.feed(view)
     try:
         keys = []

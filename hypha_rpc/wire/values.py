@@ -231,6 +231,10 @@ class Encoder:
             if self._depth > self._limits.depth:
                 raise SerializationError(f"nested deeper than {self._limits.depth} levels")
             return form(value, self)
+        except SerializationError:
+            raise
+        except Exception as error:  # supervision boundary: codecs and models are code of the program
+            raise SerializationError(f"cannot be encoded: {_described(error)}") from error
         finally:
             self._depth -= 1
 
@@ -324,6 +328,10 @@ class Decoder:
             if form is not None:
                 return form(value, self)
             return self.mapping(self.members(value))
+        except SerializationError:
+            raise
+        except Exception as error:  # supervision boundary: codecs are code of the program, fed by a peer (security S43)
+            raise DecodingError(f"cannot be decoded: {_described(error)}") from error
         finally:
             self._depth -= 1
 
@@ -352,6 +360,10 @@ class Decoder:
 
 
 _DEFAULT_LIMITS: Final = WireLimits()
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.200}"
 
 
 def checked_text(text: str) -> str:

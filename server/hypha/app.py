@@ -15,6 +15,7 @@ from hypha.auth.admission import Admission, Workspaces
 from hypha.auth.secret import load_secrets, load_server_id
 from hypha.auth.tokens import TokenService
 from hypha.broker.connections import Connection
+from hypha.broker.pacing import Pacer
 from hypha.broker.presence import Presence
 from hypha.broker.router import Router
 from hypha.doors.handshake import DoorContext
@@ -38,7 +39,6 @@ _log = logging.getLogger("hypha.server")
 
 SWEEP_S = 2.0
 STOP_PATIENCE_S = 5.0
-_PAUSE_STEP_S = 0.02
 
 
 class HyphaServer:
@@ -68,11 +68,17 @@ class HyphaServer:
             reconnection_life_s=limits.reconnection_token_life_time,
             root_token=settings.root_token,
         )
-        self.router = Router(limits, loop.time, self._pause)
+        self.router = Router(limits, loop.time, Pacer(limits.send_pause, loop.time, loop.call_later).pause)
         self.presence = Presence(self.router, limits, loop.time, self._left)
         self.workspaces = WorkspaceTable()
         core = ManagerCore(
-            settings, self.server_id, self.tokens, self.router, self.presence, self.workspaces, loop.time
+            settings=settings,
+            server_id=self.server_id,
+            tokens=self.tokens,
+            router=self.router,
+            presence=self.presence,
+            workspaces=self.workspaces,
+            clock=loop.time,
         )
         core.public_url = settings.public_url(port)
         manager_id = f"manager-{self.server_id}"
@@ -153,23 +159,6 @@ class HyphaServer:
     def _left(self, connection: Connection) -> None:
         self.manager.left(connection)
 
-    def _pause(self, source: Connection, target: Connection) -> None:
-        """*target* does not keep up: read nothing from *source* until it has, at most for a moment."""
-        if source.paused:
-            return
-        source.paused = True
-        source.outlet.pause_reading()
-        until = self._loop.time() + self.settings.limits.send_pause
-        self._loop.call_later(_PAUSE_STEP_S, self._resume, source, target, until)
-
-    def _resume(self, source: Connection, target: Connection, until: float) -> None:
-        waiting = target.outlet.pending > 1024 * 1024 and not target.closing
-        if waiting and self._loop.time() < until:
-            self._loop.call_later(_PAUSE_STEP_S, self._resume, source, target, until)
-            return
-        source.paused = False
-        source.outlet.resume_reading()
-
     # -- life ------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -200,4 +189,4 @@ class HyphaServer:
         await self._startup.close()
         await self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
         self.gateway.close(ConnectionLost("Server is shutting down"))
-        await self.manager.peer.close(ConnectionLost("Server is shutting down"))
+        await self.manager.close(ConnectionLost("Server is shutting down"))

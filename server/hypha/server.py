@@ -15,7 +15,7 @@ import uvicorn
 from hypha import __version__
 from hypha.app import HyphaServer
 from hypha.cli import parse
-from hypha.doors import picows as picows_door
+from hypha.doors.choice import OpenDoor, choose_door, open_door, quiet_runner
 from hypha.settings import Settings, SettingsError
 from hypha.startup import StartupError
 from hypha.store.state import StateError
@@ -54,7 +54,9 @@ class ServerRunner:
         listener = bind(self._settings.host, self._settings.port)
         port = listener.getsockname()[1]
         server = self.server = HyphaServer(self._settings, port)
-        web = _WebServer(self._web_config(server))
+        path = f"{self._settings.base_path.rstrip('/')}/ws"
+        door = open_door(await choose_door(), server.doors, path, server.asgi())
+        web = _WebServer(self._web_config(door))
         serving = asyncio.get_running_loop().create_task(web.serve(sockets=[listener]))
         stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
         try:
@@ -79,13 +81,14 @@ class ServerRunner:
         if self._announce is not None:
             self._announce(server)
 
-    def _web_config(self, server: HyphaServer) -> uvicorn.Config:
+    def _web_config(self, door: OpenDoor) -> uvicorn.Config:
         settings = self._settings
-        path = f"{settings.base_path.rstrip('/')}/ws"
-        door = picows_door.PicowsDoor(server.doors, path)
+        quiet_runner()
         return uvicorn.Config(
-            server.asgi(),
-            ws=door.protocol,  # type: ignore[arg-type]  # uvicorn only calls it
+            door.application,  # type: ignore[arg-type]  # uvicorn's names for the same messages
+            ws=door.ws,
+            ws_max_size=settings.limits.max_frame_bytes,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=settings.access_log,

@@ -76,7 +76,7 @@ def _dtype(text: str) -> Any:
         raise DecodingError("malformed dtype of an array")
     try:
         dtype = numpy.dtype(text)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DecodingError(f"unknown dtype of an array: {text}") from error
     if dtype.kind not in _KINDS or dtype.fields is not None:
         raise DecodingError(f"arrays of dtype {text} are not accepted")
@@ -106,9 +106,15 @@ def _decode_ndarray(value: dict[str, Any], decoder: Decoder) -> Any:
     dtype = _dtype(text)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise DecodingError(f"an array of shape {shape} and dtype {text} does not have {len(data)} bytes")
-    if not data:
+    if data:
+        return numpy.frombuffer(data, dtype).reshape(shape)
+    if math.prod(shape):
+        # Texts without characters: NumPy would give each one a byte that nobody sent.
+        raise DecodingError(f"an array of shape {shape} has no bytes")
+    try:
         return numpy.empty(shape, dtype)
-    return numpy.frombuffer(data, dtype).reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise DecodingError("an array has an impossible shape") from error
 
 
 def _decode_typedarray(value: dict[str, Any], decoder: Decoder) -> Any:

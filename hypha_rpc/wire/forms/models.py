@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["model_from_schema", "register"]
 
+_MAX_TYPES: Final = 1024
+_MAX_NESTED_TYPES: Final = 32
 _SCALARS: Final[dict[str, Any]] = {
     "string": str,
     "integer": int,
@@ -59,7 +62,7 @@ def _decode_model(value: dict[str, Any], decoder: Decoder) -> Any:
     if len(text) > decoder.limits.schema_bytes:
         return decoder.mapping(members)
     model = _cached_model(text)
-    if model is None:
+    if model is None or not all(isinstance(name, str) and not name.startswith("_") for name in members):
         return decoder.mapping(members)
     try:
         return model.model_validate(members)
@@ -70,11 +73,18 @@ def _decode_model(value: dict[str, Any], decoder: Decoder) -> Any:
 
 @lru_cache(maxsize=128)
 def _cached_model(schema_text: str) -> Any:
+    """The class for a schema; None when there can be none."""
     try:
         importlib.import_module("pydantic")
     except ImportError:
         return None
-    return model_from_schema(json.loads(schema_text))
+    try:
+        with warnings.catch_warnings():
+            # Fields named like old methods of pydantic (`json`, `copy`) are the sender's affair.
+            warnings.simplefilter("ignore", UserWarning)
+            return model_from_schema(json.loads(schema_text))
+    except Exception:  # noqa: BLE001 - supervision boundary: pydantic refuses a peer's schema with errors of many classes
+        return None
 
 
 def _acceptable(schema: Any, limits: WireLimits) -> bool:
@@ -116,20 +126,29 @@ def model_from_schema(schema: dict[str, Any]) -> Any:
 
 
 class _Builder:
-    """Builds the classes of one schema; definitions are built once, recursion ends in Any."""
+    """Builds the classes of one schema; recursion ends in Any.
+
+    Definitions of models are built once. Others are built wherever they are used, as pydantic would unfold them, so
+    that a short schema of definitions that double each other runs into the budget.
+    """
 
     def __init__(self, schema: dict[str, Any]) -> None:
+        self._budget = _MAX_TYPES
+        self._depth = 0
         definitions = schema.get("$defs")
         self._definitions: dict[str, Any] = definitions if isinstance(definitions, dict) else {}
         self._built: dict[str, Any] = {}
         self._pydantic: Any = importlib.import_module("pydantic")
 
     def model(self, schema: dict[str, Any]) -> Any:
+        """The class for *schema* of type object."""
         properties = schema.get("properties")
         required = schema.get("required")
         names = required if isinstance(required, list) else []
         fields: dict[str, Any] = {}
         for name, part in (properties if isinstance(properties, dict) else {}).items():
+            if name.startswith("model_") and hasattr(self._pydantic.BaseModel, name):
+                raise ValueError(f"a field must not replace {name}")
             fields[name] = self._field(part if isinstance(part, dict) else {}, name in names)
         title = schema.get("title")
         name = title if isinstance(title, str) and title.isidentifier() else "Model"
@@ -143,6 +162,16 @@ class _Builder:
         return self._type(part), self._pydantic.Field(default, **details)
 
     def _type(self, part: dict[str, Any]) -> Any:
+        self._budget -= 1
+        self._depth += 1
+        try:
+            if self._budget < 0 or self._depth > _MAX_NESTED_TYPES:
+                raise ValueError("the schema is too complex")
+            return self._choose(part)
+        finally:
+            self._depth -= 1
+
+    def _choose(self, part: dict[str, Any]) -> Any:
         reference = part.get("$ref")
         if isinstance(reference, str):
             return self._definition(reference.rpartition("/")[2])
@@ -166,6 +195,9 @@ class _Builder:
         if name not in self._built:
             self._built[name] = Any
             schema = self._definitions.get(name)
-            if isinstance(schema, dict):
-                self._built[name] = self._type(schema)
+            built = self._type(schema) if isinstance(schema, dict) else Any
+            if not (isinstance(built, type) and issubclass(built, self._pydantic.BaseModel)):
+                del self._built[name]
+                return built
+            self._built[name] = built
         return self._built[name]

@@ -59,8 +59,10 @@ class Connection:
         subscriptions: event types it wants.
         exists: its built-in service is registered (protocol §1.9).
         abroad: peers in other workspaces it exchanged calls with, latest last (security S11).
+        frames: how many it has sent.
         heard: when it last gave a sign of life.
         stalled_since: when its send queue began to stand still, or None.
+        stalled_at: bytes in the queue at that time.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Connection:
         "client_id",
         "closing",
         "exists",
+        "frames",
         "heard",
         "invalid",
         "invalid_at",
@@ -77,6 +80,7 @@ class Connection:
         "origin",
         "outlet",
         "paused",
+        "stalled_at",
         "stalled_since",
         "subscriptions",
         "user",
@@ -108,8 +112,10 @@ class Connection:
         self.subscriptions: set[str] = set()
         self.exists = False
         self.abroad: OrderedDict[str, None] = OrderedDict()
+        self.frames = 0
         self.heard = now
         self.stalled_since: float | None = None
+        self.stalled_at = 0
         self.invalid = 0.0
         self.invalid_at = now
         self.paused = False
@@ -123,6 +129,15 @@ class Connection:
             for sign in self.waiting_for_life:
                 if not sign.done():
                     sign.set_result(None)
+
+    def stuck(self, pending: int) -> bool:
+        """Whether its send queue, of *pending* bytes now, was found to stand still and has not moved since."""
+        if self.stalled_since is None:
+            return False
+        if pending < self.stalled_at:
+            self.stalled_since = None
+            return False
+        return True
 
     def met(self, address: str) -> None:
         """Remember that calls were exchanged with *address*, who is abroad."""

@@ -35,13 +35,14 @@ class Origin:
         user: who it is.
     """
 
-    __slots__ = ("_abroad", "address", "home", "user", "workspace")
+    __slots__ = ("_abroad", "address", "home", "name", "user", "workspace")
 
     def __init__(self, address: str, workspace: str, user: Identity) -> None:
         self.address = address
         self.workspace = workspace
         self.user = user
         self.home = self._packed(user.to_wire())
+        self.name = pack_pairs({"from": address})
         self._abroad: dict[str, tuple[int, bytes]] = {}
 
     def stamp(self, workspace: str) -> tuple[int, bytes]:

@@ -22,6 +22,7 @@ _log = logging.getLogger("hypha.broker")
 
 _RANK: Final = {"r": 1, "rw": 2, "a": 3}
 _MAX_HELD: Final = 100_000
+_MAX_RIVALS: Final = 4
 
 
 class Taken(Exception):
@@ -104,33 +105,45 @@ class Presence:
         self._users: dict[str, int] = {}
         self._held: dict[str, _Held] = {}
         self._rights: dict[str, tuple[str, str]] = {}
-        self._joining: dict[str, asyncio.Lock] = {}
         self.resumed: set[str] = set()
         self.joined = 0
 
     async def join(self, newcomer: Newcomer, outlet: Outlet) -> Arrival:
         """Connect *newcomer*, if its address is free, its own, or held by the dead.
 
+        Nothing is changed before that is certain, and nothing waits after it.
+
         Raises:
             Taken: somebody else lives there, or it is held for somebody else.
             TooMany: a bound is reached.
         """
         address = f"{newcomer.workspace}/{newcomer.client_id}"
-        lock = self._joining.setdefault(address, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._join(address, newcomer, outlet)
-        finally:
-            if not lock.locked():
-                self._joining.pop(address, None)
-
-    async def _join(self, address: str, newcomer: Newcomer, outlet: Outlet) -> Arrival:
-        existing = self._router.connections.get(address)
+        existing = await self._replaceable(address, newcomer)
         if existing is None:
             self._check_held(address, newcomer)
-        elif not newcomer.resumes:
-            await self._outlived(existing, newcomer)
-        self._check_bounds(newcomer, replaces=existing is not None)
+            self._check_bounds(newcomer)
+        return self._connect(address, newcomer, outlet, existing)
+
+    async def _replaceable(self, address: str, newcomer: Newcomer) -> Connection | None:
+        """The connection that *newcomer* takes the place of, or None; raises `Taken`."""
+        for _ in range(_MAX_RIVALS):
+            existing = self._router.connections.get(address)
+            if existing is None or self._is_own(existing, newcomer):
+                return existing
+            family, right = self._rights[address]
+            # Who could not have it anyhow is refused at once: asking costs the living something, too.
+            if not _may_have(newcomer, family, right) or await self._answers(existing):
+                break
+            if self._router.connections.get(address) is existing:
+                return existing
+            # Gone or replaced meanwhile: whoever is there now is asked anew.
+        raise Taken(address)
+
+    def _is_own(self, existing: Connection, newcomer: Newcomer) -> bool:
+        """Whether *newcomer* shows the reconnection token of *existing*: one of a former holder is none."""
+        return bool(newcomer.resumes and existing.user.id == newcomer.user.id)
+
+    def _connect(self, address: str, newcomer: Newcomer, outlet: Outlet, existing: Connection | None) -> Arrival:
         now = self._clock()
         connection = Connection(
             newcomer.workspace,
@@ -142,35 +155,38 @@ class Presence:
             now=now,
         )
         connection.writer = newcomer.right != "r"
-        existing = self._router.connections.get(address)
         box = self._router.mailboxes.collect(address, user_id=newcomer.user.id, life=newcomer.life, now=now)
         resumed = newcomer.resumes and (box is not None or (existing is not None and _same(existing, newcomer)))
-        if existing is not None:
-            self._supersede(existing, connection)
         self._router.attach(connection)
         self._users[newcomer.user.id] = self._users.get(newcomer.user.id, 0) + 1
         self._rights[address] = (newcomer.family, newcomer.right)
+        self._held.pop(address, None)
         self.joined += 1
         if resumed:
             self.resumed.add(address)
         else:
             self.resumed.discard(address)
-        return Arrival(connection, resumed, box if newcomer.resumes else None)
+        if existing is not None:
+            self._replace(existing, connection, resumed=resumed)
+        return Arrival(connection, resumed, box if resumed else None)
 
-    def _supersede(self, old: Connection, new: Connection) -> None:
-        """*new* takes the place of *old*, which is cut; registrations and acquaintances stay."""
-        new.exists, new.abroad = old.exists, old.abroad
-        self._forget_user(old)
+    def _replace(self, old: Connection, new: Connection, *, resumed: bool) -> None:
+        """*old*, whose place *new* has taken, is cut.
+
+        The same client object goes on: registrations and acquaintances stay, and peers of
+        level 1 learn that frames may have been lost (extensions §5; public ones learn nothing,
+        protocol §1.7). Another one: *old* is gone like anybody who leaves.
+        """
         old.closing = True
+        self._forget_user(old)
+        self._wake(old)
+        if resumed:
+            new.exists, new.abroad = old.exists, old.abroad
+            self._report(old, least_level=1)
+        else:
+            self._left(old)
+            self._report(old)
         old.outlet.abort()
-
-    async def _outlived(self, existing: Connection, newcomer: Newcomer) -> None:
-        """Return if *existing* is dead and *newcomer* may replace it."""
-        family, _ = self._rights.get(existing.address, ("", ""))
-        if await self._answers(existing):
-            raise Taken(existing.address)
-        if newcomer.family != family and newcomer.right != "a":
-            raise Taken(existing.address)
 
     async def _answers(self, connection: Connection) -> bool:
         """Whether *connection* gives a sign of life when pinged."""
@@ -187,21 +203,25 @@ class Presence:
                 connection.waiting_for_life.remove(sign)
         return self._router.connections.get(connection.address) is connection
 
+    @staticmethod
+    def _wake(connection: Connection) -> None:
+        """Those who wait for a sign of life of *connection* look again: it is gone."""
+        for sign in connection.waiting_for_life:
+            if not sign.done():
+                sign.set_result(None)
+
     def _check_held(self, address: str, newcomer: Newcomer) -> None:
         """A freed id waits for its user, and longer against lesser rights (security S9)."""
         held = self._held.get(address)
-        if held is None or newcomer.resumes:
+        if held is None:
             return
         age = self._clock() - held.since
-        stranger = newcomer.family != held.family and newcomer.family != "root"
-        if age < self._limits.hold_client_id and stranger:
+        if age < self._limits.hold_client_id and not _may_have(newcomer, held.family, held.right):
             raise Taken(address)
-        if age < self._limits.hold_client_id_lesser and stranger and _RANK[newcomer.right] < _RANK[held.right]:
+        if age < self._limits.hold_client_id_lesser and _RANK[newcomer.right] < _RANK[held.right]:
             raise Taken(address)
 
-    def _check_bounds(self, newcomer: Newcomer, *, replaces: bool) -> None:
-        if replaces:
-            return
+    def _check_bounds(self, newcomer: Newcomer) -> None:
         limits = self._limits
         count = self._users.get(newcomer.user.id, 0)
         if count >= limits.max_connections_per_user:
@@ -218,15 +238,13 @@ class Presence:
             clean: it said good-bye (close code 1000); otherwise answers wait for it for a while.
         """
         connection.closing = True
-        for sign in connection.waiting_for_life:
-            if not sign.done():
-                sign.cancel()
+        self._wake(connection)
         if not self._router.detach(connection):
             return
         now = self._clock()
         address = connection.address
         self._forget_user(connection)
-        family, right = self._rights.pop(address, (connection.user.id, "r"))
+        family, right = self._rights.pop(address)
         if len(self._held) >= _MAX_HELD:
             self._held.pop(next(iter(self._held)))
         self._held[address] = _Held(family, right, now)
@@ -234,10 +252,15 @@ class Presence:
         if not clean:
             self._router.mailboxes.open(connection, now)
         self._left(connection)
+        self._report(connection)
+
+    def _report(self, connection: Connection, *, least_level: int = 0) -> None:
+        """Tell its workspace, and whom it exchanged calls with, that *connection* is lost (security S11)."""
+        address = connection.address
         data = {"id": connection.client_id, "workspace": connection.workspace}
-        self._router.publish(connection.workspace, "client_disconnected", data, about=address)
+        self._router.publish(connection.workspace, "client_disconnected", data, about=address, least_level=least_level)
         for peer in connection.abroad:
-            self._router.tell(peer, "client_disconnected", data, about=address)
+            self._router.tell(peer, "client_disconnected", data, about=address, least_level=least_level)
 
     def _forget_user(self, connection: Connection) -> None:
         count = self._users.get(connection.user.id, 0) - 1
@@ -250,10 +273,11 @@ class Presence:
         """Look after everybody: ping the quiet, cut the silent and the stuck, forget what is over."""
         now, limits = self._clock(), self._limits
         for connection in list(self._router.connections.values()):
+            if connection.closing:
+                continue
             quiet = now - connection.heard
             if quiet > limits.ws_pong_timeout:
-                connection.outlet.close(1001, "No answer to pings")
-                connection.outlet.abort_later()
+                self._cut(connection, 1001, "No answer to pings")
             elif quiet > limits.ws_ping_interval:
                 connection.outlet.ping()
             self._watch_queue(connection, now)
@@ -263,14 +287,29 @@ class Presence:
             del self._held[address]
 
     def _watch_queue(self, connection: Connection, now: float) -> None:
-        if connection.outlet.pending <= self._limits.send_queue_bytes:
-            connection.stalled_since = None
-        elif connection.stalled_since is None:
-            connection.stalled_since = now
-        elif now - connection.stalled_since > self._limits.send_stall:
+        """A send queue that stands still for long ends the connection (security §8)."""
+        pending = connection.outlet.pending
+        if not connection.stuck(pending):
+            if pending > self._limits.send_queue_bytes:
+                connection.stalled_since, connection.stalled_at = now, pending
+        elif now - (connection.stalled_since or now) > self._limits.send_stall and not connection.closing:
             _log.info("%s is not reading: closed", connection.address)
-            connection.outlet.close(1008, "Not reading")
-            connection.outlet.abort_later()
+            self._cut(connection, 1008, "Not reading")
+
+    def _cut(self, connection: Connection, code: int, reason: str) -> None:
+        connection.closing = True
+        connection.outlet.close(code, reason)
+        connection.outlet.abort_later()
+
+
+def _may_have(newcomer: Newcomer, family: str, right: str) -> bool:
+    """Whether *newcomer* may have the id of a silent or gone client of *family* with *right*.
+
+    `hypha.auth.permissions.may_take_over`, from what the switch keeps of those who are gone (security S9).
+    """
+    if newcomer.right == "a":
+        return True
+    return newcomer.family == family and _RANK[newcomer.right] >= _RANK[right]
 
 
 def _same(existing: Connection, newcomer: Newcomer) -> bool:

@@ -60,6 +60,8 @@ class Router:
         self, limits: Limits, clock: Callable[[], float], pause: Callable[[Connection, Connection], None]
     ) -> None:
         self._limits = limits
+        self._longest = limits.max_routing_text
+        self._full = limits.send_queue_bytes
         self._clock = clock
         self._pause = pause
         self.connections: dict[str, Connection] = {}
@@ -103,7 +105,7 @@ class Router:
             self._invalid(source, str(error))
             return
         kind, to = header.get("type"), header.get("to")
-        if type(kind) is not str or type(to) is not str or not self._sane(header):
+        if type(kind) is not str or type(to) is not str or (offset > self._longest and not self._sane(header)):
             self._invalid(source, "a frame needs a type and a receiver")
             return
         if kind == "method":
@@ -116,7 +118,7 @@ class Router:
             if target is not None:
                 self._forward(source, target, header, (data, offset))
             elif to[:2] == "*/":
-                self._to_manager(source.origin, header, to, data[offset:])
+                self._to_manager(source, header, to, data[offset:])
             else:
                 self._absent(source, header, to, data[offset:])
         else:
@@ -130,22 +132,31 @@ class Router:
         self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]
     ) -> None:
         data, offset = payload
-        if target.level == 0 and (problem := self._unfit(target, data, offset)) is not None:
+        if target.level == 0 and (problem := self._unfit(target, header, data, offset)) is not None:
             self._refuse(source, header, target.address, problem)
             return
         pending = target.outlet.pending
         if pending > _PAUSE_ABOVE:
-            if pending > self._limits.send_queue_bytes:
+            if pending > self._full or target.stuck(pending):
                 self._refuse(source, header, target.address, f"Peer {target.address} is not reading")
                 return
             self._pause(source, target)
         if source.workspace != target.workspace:
             source.met(target.address)
             target.met(source.address)
-        self._deliver(target, source.origin, header, data[offset:])
+        # An answer between our own peers needs no more than its sender's name (nothing is decided by the rest).
+        if target.level and "session" not in header and _is_answer(header.get("method")):
+            stamp = source.origin.name
+        else:
+            stamp = source.origin.stamp(target.workspace)
+        self.routed += 1
+        segment = self._stamped(header, target.address, stamp)
+        target.outlet.send((segment, data[offset:]) if offset < len(data) else (segment,))
 
-    def _unfit(self, target: Connection, data: Buffer, offset: int) -> str | None:
+    def _unfit(self, target: Connection, header: dict[str, Any], data: Buffer, offset: int) -> str | None:
         """Why a public peer must not get this frame, or None (security S2, §8)."""
+        if type(header.get("method", "")) is not str or type(header.get("session") or "") is not str:
+            return "The routing fields of a frame must be text"
         if len(data) > self._limits.max_frame_bytes_public:
             return f"Frame too large for {target.address}"
         keys = top_level_keys(data, offset)
@@ -165,25 +176,25 @@ class Router:
             header.pop(name, None)
         return restamp(header, stamp)
 
-    def _to_manager(self, origin: Origin, header: dict[str, Any], to: str, payload: Buffer) -> None:
+    def _to_manager(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
+        # A former manager id of this server is its manager as well (protocol §1.8).
         if self.manager is None or not to.startswith("*/manager"):
-            self.dropped += 1
+            self._refuse(source, header, to, f"Target peer {to} is not connected")
             return
         self.routed += 1
-        self.manager.receive(self._stamped(header, to, origin.home) + bytes(payload))
+        self.manager.receive(self._stamped(header, to, source.origin.home) + bytes(payload))
 
     def _absent(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
-        """The receiver has no connection: it is in this process, or an answer waits for it, or a call ends (server §2.9)."""
+        """The receiver has no connection here: a local peer takes it, a mailbox keeps it, or the call ends (server §2.9)."""
         local = self.locals.get(to)
         if local is not None:
             self.routed += 1
             local.receive(self._stamped(header, to, source.origin.stamp(workspace_of(to))) + bytes(payload))
             return
-        if to in self.mailboxes and "session" not in header and str(header.get("method", "")).endswith(_ANSWERS):
-            if not str(header["method"]).startswith("services."):
-                stamp = source.origin.stamp(workspace_of(to))
-                self.mailboxes.put(to, self._stamped(header, to, stamp) + bytes(payload))
-                return
+        if to in self.mailboxes and header.get("session") is None and _is_answer(header.get("method")):
+            stamp = source.origin.stamp(workspace_of(to))
+            self.mailboxes.put(to, self._stamped(header, to, stamp) + bytes(payload))
+            return
         self._refuse(source, header, to, f"Target peer {to} is not connected")
 
     # -- other frames of clients ---------------------------------------------------
@@ -193,6 +204,8 @@ class Router:
         data, offset = payload
         if kind in SERVER_ONLY:
             self._refuse(source, header, to, f"Clients cannot send {kind!r}")
+        elif kind in LEVEL_1:
+            self._extension(source, header, to if "/" in to else f"{source.workspace}/{to}", payload)
         elif to == "*" or to.endswith("/*"):
             self._broadcast(source, header, data[offset:])
         elif to[:2] == "*/":
@@ -202,22 +215,25 @@ class Router:
             target = self.connections.get(to)
             if target is None:
                 self._refuse(source, header, to, f"Target peer {to} is not connected")
-            elif kind in LEVEL_1:
-                self._extension(source, target, header, payload)
             elif target.workspace != source.workspace:
                 self._refuse(source, header, to, "Events stay in their workspace")
             else:
                 self._forward(source, target, header, payload)
 
-    def _extension(
-        self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]
-    ) -> None:
-        if target.level >= 1:
+    def _extension(self, source: Connection, header: dict[str, Any], to: str, payload: tuple[Buffer, int]) -> None:
+        """A frame of extensions §3; of these only a chunk is ever rejected."""
+        data, offset = payload
+        target = self.connections.get(to)
+        if target is not None and target.level >= 1:
             self._forward(source, target, header, payload)
-        elif header["type"] == "chunk":
-            self._refuse(source, header, target.address, f"Peer {target.address} takes no chunks")
+        elif target is not None:
+            self._refuse(source, header, to, f"Peer {to} takes no chunks")
+        elif to[:2] == "*/" and to[2:] != "*":
+            self._to_manager(source, header, to, data[offset:])
+        elif to in self.locals:
+            self._absent(source, header, to, data[offset:])
         else:
-            self.dropped += 1
+            self._refuse(source, header, to, f"Target peer {to} is not connected")
 
     def _broadcast(self, source: Connection, header: dict[str, Any], payload: Buffer) -> None:
         workspace, to = source.workspace, header["to"]
@@ -250,13 +266,13 @@ class Router:
         workspace = workspace_of(to)
         origin = Origin(sender, workspace, user)
         target = self.connections.get(to)
-        if target is not None:
+        if target is not None and self._has_room(target):
             self._deliver(target, origin, header, frame[offset:])
             return
         session = header.get("session")
-        if isinstance(session, str):
-            self._answer_manager(sender, to, session)
-        elif to in self.mailboxes and str(header.get("method", "")).endswith(_ANSWERS):
+        if isinstance(session, str) and self.manager is not None:
+            self.manager.receive(_rejection(to, sender, session, _why_not(to, target)))
+        elif to in self.mailboxes and _is_answer(header.get("method")):
             self.mailboxes.put(to, self._stamped(header, to, origin.home) + frame[offset:])
 
     def send_from_local(self, frame: bytes, origin: Origin, peer: LocalPeer) -> None:
@@ -264,18 +280,24 @@ class Router:
         header, offset = read_header(frame)
         to = str(header.get("to"))
         target = self.connections.get(to)
-        if target is not None:
+        if target is not None and self._has_room(target):
             self._deliver(target, origin, header, frame[offset:])
             return
         session = header.get("session")
         if isinstance(session, str):
-            peer.receive(_rejection(to, origin.address, session, f"Target peer {to} is not connected"))
+            peer.receive(_rejection(to, origin.address, session, _why_not(to, target)))
 
-    def _answer_manager(self, sender: str, to: str, session: str) -> None:
-        if self.manager is not None:
-            self.manager.receive(_rejection(to, sender, session, f"Target peer {to} is not connected"))
+    def _has_room(self, target: Connection) -> bool:
+        """Whether *target* reads; what nobody paces is dropped for one that does not."""
+        pending = target.outlet.pending
+        if pending <= _PAUSE_ABOVE or (pending <= self._full and not target.stuck(pending)):
+            return True
+        self.dropped += 1
+        return False
 
-    def publish(self, workspace: str, kind: str, data: dict[str, Any], *, about: str | None = None) -> None:
+    def publish(
+        self, workspace: str, kind: str, data: dict[str, Any], *, about: str | None = None, least_level: int = 0
+    ) -> None:
         """Send an event of the server to the subscribers in *workspace* (protocol §6.6).
 
         Args:
@@ -283,9 +305,13 @@ class Router:
             kind: event type.
             data: its ``data``.
             about: client address the news is about; kept for lost peers that may resume.
+            least_level: extension level that a subscriber must have.
         """
         frame: bytes = msgpack.packb({"type": kind, "to": "*", "data": data})
-        self._to_subscribers(self.workspaces.get(workspace, {}).values(), kind, frame)
+        members = self.workspaces.get(workspace, {}).values()
+        if least_level:
+            members = [member for member in members if member.level >= least_level]
+        self._to_subscribers(members, kind, frame)
         if about is not None and len(self.mailboxes):
             self.mailboxes_note(workspace, about, frame)
 
@@ -295,12 +321,13 @@ class Router:
             if workspace_of(address) == workspace:
                 self.mailboxes.note(address, about, frame)
 
-    def tell(self, address: str, kind: str, data: dict[str, Any], *, about: str) -> None:
+    def tell(self, address: str, kind: str, data: dict[str, Any], *, about: str, least_level: int = 0) -> None:
         """Send an event of the server to one client, subscribed or not (security S11)."""
         frame: bytes = msgpack.packb({"type": kind, "to": address, "data": data})
         target = self.connections.get(address)
         if target is not None:
-            target.outlet.send((frame,))
+            if target.level >= least_level and self._has_room(target):
+                target.outlet.send((frame,))
         else:
             self.mailboxes.note(address, about, frame)
 
@@ -308,10 +335,8 @@ class Router:
         for member in members:
             if kind in member.subscriptions:
                 # Events to a reader that does not read are dropped, calls to it are refused.
-                if member.outlet.pending <= self._limits.send_queue_bytes:
+                if self._has_room(member):
                     member.outlet.send((frame,))
-                else:
-                    self.dropped += 1
 
     # -- refusals --------------------------------------------------------------------
 
@@ -319,7 +344,7 @@ class Router:
         """Answer a frame that expects an answer; drop any other (protocol §2.6)."""
         session = header.get("session")
         rejectable = header["type"] == "method" or header["type"] == "chunk" or header["type"] not in LEVEL_1
-        if not isinstance(session, str) or not rejectable:
+        if not isinstance(session, str) or not rejectable or source.outlet.pending > self._full:
             self.dropped += 1
             return
         sender = to if "/" in to else f"{source.workspace}/{to}"
@@ -335,6 +360,15 @@ class Router:
             source.closing = True
             source.outlet.send_control({"type": "error", "message": "Too many invalid frames"})
             source.outlet.close(1008, "Too many invalid frames")
+
+
+def _is_answer(method: Any) -> bool:
+    """Whether a method id can only be the answer to a call (extensions §5)."""
+    return type(method) is str and method.endswith(_ANSWERS) and not method.startswith("services.")
+
+
+def _why_not(to: str, target: Connection | None) -> str:
+    return f"Target peer {to} is not connected" if target is None else f"Peer {to} is not reading"
 
 
 def _rejection(sender: str, to: str, session: str, text: str) -> bytes:

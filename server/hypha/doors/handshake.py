@@ -10,72 +10,27 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hypha.auth import admission
 from hypha.auth.admission import Admission, Refusal
 from hypha.auth.permissions import right
-from hypha.auth.tokens import TokenService
 from hypha.broker.connections import Connection, Outlet
-from hypha.broker.presence import Arrival, Newcomer, Presence, Taken, TooMany
-from hypha.broker.router import Router
-from hypha.settings import Limits
+from hypha.broker.presence import Arrival, Newcomer, Taken, TooMany
+from hypha.doors.context import DoorContext
 
-__all__ = ["DoorContext", "PeerSocket"]
+__all__ = ["LEGACY_MEMBERS", "DoorContext", "PeerSocket"]
 
 _log = logging.getLogger("hypha.doors")
 
 Buffer = bytes | bytearray | memoryview
 
+LEGACY_MEMBERS: Final = frozenset({"workspace", "client_id", "token", "reconnection_token"})
+"""Credentials that clients of long ago put into the URL (protocol §1.1)."""
+
 _MAX_EARLY_TEXTS: Final = 16
-
-
-@dataclass
-class DoorContext:
-    """What doors need of the server.
-
-    Attributes:
-        info: the constant part of ``connection_info``.
-        workspaces: existence and owners, for the decision.
-        enter: called with an admission before its connection is made (creates workspaces).
-        clock: monotonic seconds.
-        now: seconds since the epoch.
-        draining: the server is stopping; newcomers get HTTP 503.
-    """
-
-    limits: Limits
-    tokens: TokenService
-    router: Router
-    presence: Presence
-    workspaces: admission.Workspaces
-    enter: Callable[[Admission], None]
-    info: dict[str, Any]
-    clock: Callable[[], float]
-    now: Callable[[], float]
-    draining: bool = False
-    sockets: set[PeerSocket] = field(default_factory=set)
-    handshakes: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def busy(self) -> bool:
-        """Whether a newcomer must be turned away at the upgrade (HTTP 503: it comes back)."""
-        return self.draining or len(self.handshakes) >= self.limits.max_concurrent_connections
-
-    async def close_all(self, code: int, reason: str, patience_s: float) -> None:
-        """Say good-bye to everybody; who has not gone after *patience_s* is cut."""
-        self.draining = True
-        for task in list(self.handshakes):
-            task.cancel()
-        for peer in list(self.sockets):
-            peer.outlet.close(code, reason)
-        deadline = self.clock() + patience_s
-        while self.sockets and self.clock() < deadline:
-            waiting = [asyncio.ensure_future(peer.gone.wait()) for peer in self.sockets]
-            _, pending = await asyncio.wait(waiting, timeout=max(deadline - self.clock(), 0.0))
-            for waiter in pending:
-                waiter.cancel()
-        for peer in list(self.sockets):
-            peer.outlet.abort()
+_MAX_CONTROL: Final = 1000
+_ORDERLY: Final = 1000
 
 
 class PeerSocket:
@@ -84,31 +39,50 @@ class PeerSocket:
     Args:
         context: the server.
         outlet: the way back.
+        address: the network address it comes from.
+        admitted: called once when the peer is let in.
     """
 
-    def __init__(self, context: DoorContext, outlet: Outlet) -> None:
+    def __init__(
+        self, context: DoorContext, outlet: Outlet, address: str, *, admitted: Callable[[], None] | None = None
+    ) -> None:
         self._context = context
         self.outlet = outlet
         self.connection: Connection | None = None
-        self.gone = asyncio.Event()
+        self._address = address
+        self._admitted = admitted
         self._texts: list[str] = []
         self._started = False
+        self._waiting = True
         self._ended = False
         self._task: asyncio.Task[None] | None = None
+        self._budget = float(context.limits.ws_msg_burst_limit)
+        self._budget_at = context.clock()
+        self._unit = max(context.limits.ws_byte_rate_limit // max(context.limits.ws_msg_rate_limit, 1), 1)
         context.sockets.add(self)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(context.limits.first_frame_timeout, self._too_late)
+        context.newcomers.enter(address)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(
+            context.limits.first_frame_timeout, self._too_late
+        )
 
     # -- what a door reports -------------------------------------------------------
 
     def on_binary(self, data: Buffer) -> None:
         """A binary message arrived; *data* is valid during the call only."""
         connection = self.connection
-        if connection is not None:
-            connection.heard = self._context.clock()
-            self._context.router.route(connection, data)
-        elif not self._started:
-            self._refuse(admission.undecodable())
+        if connection is None:
+            if not self._started:
+                self._refuse(admission.undecodable())
+            return
+        connection.heard = self._context.clock()
+        connection.frames += 1
+        if connection.waiting_for_life:
+            connection.alive(connection.heard)
+        self._budget -= 1 + len(data) // self._unit
+        if self._budget < 0:
+            self._too_fast(connection.heard)
+        self._context.router.route(connection, data)
 
     def on_text(self, text: str) -> None:
         """A text message arrived."""
@@ -116,14 +90,12 @@ class PeerSocket:
             self.connection.alive(self._context.clock())
             self._control(text)
         elif self._started:
-            if len(self._texts) < _MAX_EARLY_TEXTS:
+            if len(self._texts) < _MAX_EARLY_TEXTS and len(text) <= _MAX_CONTROL:
                 self._texts.append(text)
         elif not self._ended:
             self._started = True
-            self._timer.cancel()
-            self._task = asyncio.get_running_loop().create_task(self._handshake(text))
-            self._context.handshakes.add(self._task)
-            self._task.add_done_callback(self._context.handshakes.discard)
+            self._cancel_timer()
+            self._task = self._loop.create_task(self._handshake(text), name="hypha-handshake")
 
     def on_pong(self) -> None:
         """A PONG or PING arrived."""
@@ -132,50 +104,76 @@ class PeerSocket:
 
     def on_closed(self, code: int) -> None:
         """The socket is gone."""
+        if self._ended:
+            return
         self._ended = True
-        self._timer.cancel()
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
+        self._stop_waiting()
         connection, self.connection = self.connection, None
-        self._context.sockets.discard(self)
-        self.gone.set()
+        self._context.forget(self)
         if connection is not None:
-            self._context.presence.leave(connection, clean=code == 1000)
+            self._context.presence.leave(connection, clean=code == _ORDERLY)
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """Close the socket; the server wants it to end."""
+        self._started = True
+        self._stop_waiting()
+        self.outlet.close(code, reason)
 
     # -- handshake -------------------------------------------------------------------
 
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop_waiting(self) -> None:
+        """The handshake is over, in whatever way."""
+        self._cancel_timer()
+        task, self._task = self._task, None
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+        if self._waiting:
+            self._waiting = False
+            self._context.newcomers.leave(self._address)
+
     def _too_late(self) -> None:
-        self._started = True
         self._refuse(admission.payload_timeout())
 
     def _refuse(self, refusal: Refusal) -> None:
         self._started = True
-        self._timer.cancel()
         self.outlet.send_control({"type": "error", "message": refusal.message})
-        self.outlet.close(refusal.close_code, refusal.reason)
+        self.dismiss(refusal.close_code, refusal.message)
 
     async def _handshake(self, text: str) -> None:
+        context = self._context
         try:
-            arrival = await self._admit(text)
+            decided = await self._decide(text)
+            arrival = await self._join(decided)
         except Refusal as refusal:
             self._refuse(refusal)
-        except Exception:  # supervision boundary: one handshake must not end the door
+        except Exception:  # noqa: BLE001 - supervision boundary: one handshake must not end the door
             _log.exception("a handshake failed")
             # No error frame: it would end the client for good (protocol §1.5).
-            self.outlet.close(1011, "internal error")
+            self.dismiss(1011, "internal error")
         else:
+            # From the moment the connection was made to here nothing has waited: the socket is still there.
+            context.enter(decided)
             self._open(arrival)
 
-    async def _admit(self, text: str) -> Arrival:
+    async def _decide(self, text: str) -> Admission:
         context = self._context
-        if len(text) > context.limits.first_frame_bytes:
-            raise Refusal("Authentication payload is too large", 1009)
-        frame = admission.parse_first_frame(text)
-        decided = admission.admit(frame, context.tokens, context.workspaces, now=context.now())
-        context.enter(decided)
-        newcomer = _newcomer(decided, context.workspaces)
         try:
-            return await context.presence.join(newcomer, self.outlet)
+            frame = admission.parse_first_frame(text)
+            return admission.admit(frame, context.tokens, context.workspaces, now=context.now())
+        except Refusal:
+            # Who guesses tokens waits for each answer (security §8).
+            await asyncio.sleep(context.newcomers.failed(self._address))
+            raise
+
+    async def _join(self, decided: Admission) -> Arrival:
+        context = self._context
+        try:
+            return await context.presence.join(_newcomer(decided, context.workspaces), self.outlet)
         except Taken as taken:
             raise admission.client_exists(decided.workspace, decided.client_id) from taken
         except TooMany as bound:
@@ -185,16 +183,13 @@ class PeerSocket:
 
     def _open(self, arrival: Arrival) -> None:
         """Send ``connection_info``, then what was kept, then answer what was asked meanwhile."""
-        connection = arrival.connection
-        if self._ended:
-            self._context.presence.leave(connection, clean=False)
-            return
-        self.connection = connection
+        self.connection = arrival.connection
+        self._stop_waiting()
+        if self._admitted is not None:
+            self._admitted()
         self.outlet.send_control(self._info(arrival))
         if arrival.mailbox is not None:
-            for frame in arrival.mailbox.frames:
-                self.outlet.send((frame,))
-            for frame in arrival.mailbox.news.values():
+            for frame in (*arrival.mailbox.frames, *arrival.mailbox.news.values()):
                 self.outlet.send((frame,))
         texts, self._texts = self._texts, []
         for text in texts:
@@ -224,11 +219,11 @@ class PeerSocket:
 
     def _control(self, text: str) -> None:
         """``ping`` and ``refresh_token``; anything else is ignored (protocol §1.6)."""
-        if len(text) > 1000:
+        if len(text) > _MAX_CONTROL or self.outlet.pending > self._context.limits.send_queue_bytes:
             return
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         kind = message.get("type") if isinstance(message, dict) else None
         if kind == "ping":
@@ -236,6 +231,18 @@ class PeerSocket:
         elif kind == "refresh_token" and self.connection is not None:
             token = self._token(self.connection)
             self.outlet.send_control({"type": "reconnection_token", "reconnection_token": token})
+
+    # -- pace --------------------------------------------------------------------------
+
+    def _too_fast(self, now: float) -> None:
+        """More frames or bytes than a socket may send: read on when the time for them has passed (security §8)."""
+        limits = self._context.limits
+        rate = max(limits.ws_msg_rate_limit, 1)
+        self._budget = min(self._budget + (now - self._budget_at) * rate, limits.ws_msg_burst_limit)
+        self._budget_at = now
+        if self._budget < 0:
+            self.outlet.pause_reading()
+            self._loop.call_later(-self._budget / rate, self.outlet.resume_reading)
 
 
 def _newcomer(decided: Admission, workspaces: admission.Workspaces) -> Newcomer:

@@ -58,6 +58,7 @@ class _Receiver:
     def on_frame(self, data: Buffer) -> None:
         """One frame."""
         self._connection.heard = self._context.clock()
+        self._connection.frames += 1
         self._context.router.route(self._connection, data)
 
     def on_control(self, message: Mapping[str, Any]) -> None:

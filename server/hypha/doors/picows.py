@@ -3,8 +3,9 @@
 uvicorn parses the upgrade request and hands it, with the socket, to a protocol
 object of our choice; this one feeds the request to picows' own protocol, which
 owns the socket from then on. One private name of picows is used
-(``picows.picows.WSProtocol``); `available` tries it at start, and
-`hypha.doors.asgi` serves instead when that fails.
+(``picows.picows.WSProtocol``): `works` tries it at start, and
+`hypha.doors.asgi` serves instead when that fails. picows gives frames, not
+messages: fragments, PING between them and the closing handshake are handled here.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from urllib.parse import parse_qs, urlsplit
 import picows
 
 from hypha.auth.admission import LEGACY_QUERY_REASON
-from hypha.doors.handshake import DoorContext, PeerSocket
+from hypha.doors.closing import NO_CODE, code_of, reason_of
+from hypha.doors.context import DoorContext
+from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket
 
-__all__ = ["PicowsDoor", "available"]
+__all__ = ["Bridge", "PicowsDoor", "echo_listener"]
 
 _log = logging.getLogger("hypha.doors")
 # picows reports every connection at INFO and every protocol error of a peer at ERROR: not our log's business.
@@ -35,20 +38,15 @@ Buffer = bytes | bytearray | memoryview
 _HEADROOM: Final = b"\0" * 14
 _JOIN: Final = bytearray().join
 _SMALL: Final = 8192
-_LEGACY: Final = frozenset({"workspace", "client_id", "token", "reconnection_token"})
+_EARLY_SLACK: Final = 16 * 1024
 _CLOSE_PATIENCE_S: Final = 3.0
+_UNACKNOWLEDGED_MS: Final = 15_000
 _BINARY: Final = picows.WSMsgType.BINARY
 _TEXT: Final = picows.WSMsgType.TEXT
-
-
-def available() -> bool:
-    """Whether the private part of picows that the bridge needs is as it was."""
-    try:
-        from picows.picows import WSProtocol
-    except ImportError:
-        return False
-    wanted = ("connection_made", "connection_lost", "get_buffer", "buffer_updated", "pause_writing", "resume_writing")
-    return all(callable(getattr(WSProtocol, name, None)) for name in wanted)
+_CONTINUATION: Final = picows.WSMsgType.CONTINUATION
+_PROTOCOL_ERROR: Final = 1002
+_ABNORMAL: Final = 1006
+_FORWARDED: Final = ("connection_lost", "get_buffer", "pause_writing", "resume_writing", "eof_received")
 
 
 class PicowsDoor:
@@ -60,23 +58,23 @@ class PicowsDoor:
     """
 
     def __init__(self, context: DoorContext, path: str) -> None:
-        self._context = context
+        self.context = context
         self._path = path
 
     def protocol(self, config: Any, server_state: Any, app_state: Any) -> Bridge:
         """What uvicorn calls with its own state, of which nothing is needed here."""
         return Bridge(self)
 
-    def listener(self, request: picows.WSUpgradeRequest) -> Any:
+    def listener(self, request: picows.WSUpgradeRequest, bridge: Bridge) -> Any:
         """Decide about an upgrade request."""
         url = urlsplit(request.path.decode("latin-1"))
         if url.path.rstrip("/") != self._path:
             return _refusal(HTTPStatus.NOT_FOUND, b"no WebSocket here")
-        if _LEGACY.intersection(parse_qs(url.query, keep_blank_values=True)):
+        if LEGACY_MEMBERS.intersection(parse_qs(url.query, keep_blank_values=True)):
             return _LegacyListener()
-        if self._context.busy():
+        if self.context.busy(bridge.address):
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, b"try again later")
-        return _Listener(self._context)
+        return _Listener(self.context, bridge)
 
 
 def _refusal(status: HTTPStatus, body: bytes) -> picows.WSUpgradeResponseWithListener:
@@ -88,18 +86,24 @@ class Bridge(asyncio.BufferedProtocol):
     """Stands between uvicorn's transport and picows' protocol for one socket.
 
     uvicorn speaks to it once with `data_received` (the upgrade request); after that
-    the event loop reads straight into picows' buffer.
+    the event loop reads straight into picows' buffer. Until the peer is let in,
+    what it sends is counted: it gets no room for more than its first message
+    (security §8).
     """
 
     def __init__(self, door: PicowsDoor) -> None:
-        from picows.picows import WSProtocol
+        from picows.picows import WSProtocol  # type: ignore[attr-defined]  # the private name
 
-        limits = door._context.limits
-        inner = WSProtocol(
+        limits = door.context.limits
+        self.address = ""
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._early = limits.first_frame_bytes + _EARLY_SLACK
+        self._inner: Any = WSProtocol(
             None,
             None,
             False,
-            door.listener,
+            self._listener,
             _engine_log,
             False,
             limits.first_frame_timeout,
@@ -112,102 +116,161 @@ class Bridge(asyncio.BufferedProtocol):
             None,
             16 * 1024,
         )
-        self.connection_made = inner.connection_made
-        self.connection_lost = inner.connection_lost
-        self.get_buffer = inner.get_buffer
-        self.buffer_updated = inner.buffer_updated
-        self.pause_writing = inner.pause_writing
-        self.resume_writing = inner.resume_writing
-        self.eof_received = inner.eof_received
+        for name in _FORWARDED:
+            setattr(self, name, getattr(self._inner, name))
+        self.ws: picows.WSTransport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the socket from uvicorn."""
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Feed the upgrade request, piecewise if it is larger than the buffer."""
         view = memoryview(data)
         while view:
-            buffer = self.get_buffer(-1)
+            buffer = memoryview(self._inner.get_buffer(-1))
             size = min(len(buffer), len(view))
             buffer[:size] = view[:size]
-            self.buffer_updated(size)
+            self._inner.buffer_updated(size)
             view = view[size:]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes of a peer that is not let in yet."""
+        self._early -= nbytes
+        if self._early >= 0:
+            self._inner.buffer_updated(nbytes)
+        elif self.ws is not None:
+            if not self.ws.is_close_frame_sent:
+                self.ws.send_close(picows.WSCloseCode.MESSAGE_TOO_BIG)
+            self.ws.disconnect()
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def trust(self) -> None:
+        """The peer is let in: from now on nobody stands between the event loop and picows."""
+        setattr(self, "buffer_updated", self._inner.buffer_updated)  # noqa: B010 - a method by another one
+        if self._transport is not None and not self._transport.is_closing():
+            # Some event loops keep the methods they found when the protocol was set.
+            self._transport.set_protocol(self)
+
+    def _listener(self, request: picows.WSUpgradeRequest) -> Any:
+        return self._door.listener(request, self)
 
 
 class _LegacyListener(picows.WSListener):
     """Tells a client that puts credentials into the URL to upgrade (protocol §1.1)."""
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        transport.send_close(picows.WSCloseCode.POLICY_VIOLATION, LEGACY_QUERY_REASON[:123].encode())
+        reason = reason_of(LEGACY_QUERY_REASON).encode()
+        transport.send_close(picows.WSCloseCode.POLICY_VIOLATION, reason)
         transport.disconnect()
+
+
+class _EchoListener(picows.WSListener):
+    """Sends back what it gets: for the self-test."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._bridge.trust()
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        transport.send(frame.msg_type, frame.get_payload_as_bytes())
+
+
+def echo_listener(request: picows.WSUpgradeRequest, bridge: Bridge) -> picows.WSListener:
+    """The `PicowsDoor.listener` of the self-test."""
+    return _EchoListener(bridge)
 
 
 class _Listener(picows.WSListener):
     """Messages of one socket: puts fragments together, answers PING and CLOSE."""
 
-    def __init__(self, context: DoorContext) -> None:
+    def __init__(self, context: DoorContext, bridge: Bridge) -> None:
         self._context = context
-        self._max = context.limits.max_frame_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._kind: Any = None
+        self._bridge = bridge
+        self._max_binary = context.limits.max_frame_bytes
+        self._max_text = context.limits.max_text_bytes
+        self._message = bytearray()
+        self._kind: picows.WSMsgType | None = None
         self._peer: PeerSocket | None = None
         self._on_binary: Any = None
+        self._code = _ABNORMAL
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        bridge = self._bridge
+        bridge.ws = transport
         _tune(transport.underlying_transport.get_extra_info("socket"))
-        self._peer = PeerSocket(self._context, _Outlet(transport))
+        self._peer = PeerSocket(self._context, _Outlet(transport), bridge.address, admitted=bridge.trust)
         self._on_binary = self._peer.on_binary
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        kind = frame.msg_type
-        if kind == _BINARY and frame.fin and self._kind is None:
-            try:
+        try:
+            if frame.msg_type is _BINARY and frame.fin and self._kind is None:
                 self._on_binary(frame.get_payload_as_memoryview())
-            except Exception:  # supervision boundary: a frame never ends the switch
-                _log.exception("a frame could not be routed")
-        else:
-            self._rare(transport, frame)
+            elif self._peer is not None:
+                self._rare(transport, frame, self._peer)
+        except Exception:  # noqa: BLE001 - supervision boundary: a frame never ends the switch
+            _log.exception("a frame could not be handled")
 
-    def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        kind, peer = frame.msg_type, self._peer
-        if peer is None:
-            return
-        if kind == picows.WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+    def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame, peer: PeerSocket) -> None:
+        kind = frame.msg_type
+        if kind is picows.WSMsgType.PING:
             peer.on_pong()
-        elif kind == picows.WSMsgType.PONG:
+            if peer.outlet.pending <= self._context.limits.send_queue_bytes:
+                transport.send_pong(frame.get_payload_as_bytes())
+        elif kind is picows.WSMsgType.PONG:
             peer.on_pong()
-        elif kind == picows.WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            transport.send_close(code if code != picows.WSCloseCode.NO_INFO else picows.WSCloseCode.OK)
-            transport.disconnect()
+        elif kind is picows.WSMsgType.CLOSE:
+            self._code = code_of(frame.get_payload_as_bytes())
+            self._end(transport, self._code)
         else:
             self._collect(transport, frame, peer)
 
+    def _end(self, transport: picows.WSTransport, code: int) -> None:
+        if not transport.is_close_frame_sent:
+            # The engine takes plain integers, too; 0 is a close frame without a code.
+            transport.send_close(0 if code == NO_CODE else code)  # type: ignore[arg-type]
+        transport.disconnect()
+
     def _collect(self, transport: picows.WSTransport, frame: picows.WSFrame, peer: PeerSocket) -> None:
-        if frame.msg_type != picows.WSMsgType.CONTINUATION:
-            self._kind = frame.msg_type
-        self._parts.append(frame.get_payload_as_bytes())
-        self._size += len(self._parts[-1])
-        if self._size > self._max:
-            transport.send_close(picows.WSCloseCode.MESSAGE_TOO_BIG)
-            transport.disconnect()
+        kind = frame.msg_type
+        if (kind is _CONTINUATION) is (self._kind is None):
+            self._end(transport, _PROTOCOL_ERROR)
             return
-        if not frame.fin:
-            return
-        message, kind = b"".join(self._parts), self._kind
-        self._parts, self._size, self._kind = [], 0, None
-        if kind == _BINARY:
+        if kind is not _CONTINUATION:
+            self._kind = kind
+        self._message += frame.get_payload_as_memoryview()
+        if len(self._message) > (self._max_text if self._kind is _TEXT else self._max_binary):
+            self._message = bytearray()
+            self._end(transport, picows.WSCloseCode.MESSAGE_TOO_BIG.value)
+        elif frame.fin:
+            message, whole = self._message, self._kind
+            self._message, self._kind = bytearray(), None
+            self._take(transport, peer, whole, message)
+
+    def _take(
+        self, transport: picows.WSTransport, peer: PeerSocket, kind: picows.WSMsgType | None, message: bytearray
+    ) -> None:
+        if kind is _BINARY:
             peer.on_binary(message)
-        elif kind == _TEXT:
-            try:
-                peer.on_text(message.decode())
-            except UnicodeDecodeError:
-                transport.send_close(picows.WSCloseCode.INVALID_TEXT)
-                transport.disconnect()
+            return
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            self._end(transport, picows.WSCloseCode.INVALID_TEXT.value)
+        else:
+            peer.on_text(text)
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
-            peer.on_closed(_close_code(transport))
+            peer.outlet.abort()
+            peer.on_closed(self._code)
 
     def pause_writing(self) -> None:
         """The send queue grows; the switch looks at its size itself."""
@@ -216,30 +279,21 @@ class _Listener(picows.WSListener):
         """The send queue has drained."""
 
 
-def _close_code(transport: picows.WSTransport) -> int:
-    """The code the peer closed with; 1006 when it was cut."""
-    handshake = transport.close_handshake
-    if handshake is None or handshake.recv is None:
-        return 1006
-    code = handshake.recv.code
-    return int(getattr(code, "value", code))
-
-
 def _tune(sock: socket.socket | None) -> None:
     """Let the kernel notice a dead link by unacknowledged data (RELIABILITY: within 15 s)."""
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
 
 
 class _Outlet:
     """`Outlet` over a picows transport."""
 
-    __slots__ = ("_closer", "_reading", "_transport", "_waiting")
+    __slots__ = ("_closer", "_pauses", "_transport", "_waiting")
 
     def __init__(self, transport: picows.WSTransport) -> None:
         self._transport = transport
         self._waiting = transport.underlying_transport.get_write_buffer_size
-        self._reading = True
+        self._pauses = 0
         self._closer: asyncio.TimerHandle | None = None
 
     @property
@@ -258,28 +312,32 @@ class _Outlet:
         self._transport.send(_TEXT, json.dumps(message, separators=(",", ":")).encode())
 
     def close(self, code: int, reason: str) -> None:
-        text = reason.encode()[:123].decode(errors="ignore").encode()
-        self._transport.send_close(code, text)  # type: ignore[arg-type]  # the engine takes plain integers
+        transport = self._transport
+        if not transport.is_disconnected and not transport.is_close_frame_sent:
+            transport.send_close(code, reason_of(reason).encode())  # type: ignore[arg-type]  # plain integers, too
         self.abort_later()
 
     def abort(self) -> None:
-        self._transport.disconnect(False)
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            closer.cancel()
+        if not self._transport.is_disconnected:
+            self._transport.disconnect(False)
 
     def abort_later(self) -> None:
         if self._closer is None and not self._transport.is_disconnected:
-            loop = asyncio.get_running_loop()
-            self._closer = loop.call_later(_CLOSE_PATIENCE_S, self.abort)
+            self._closer = asyncio.get_running_loop().call_later(_CLOSE_PATIENCE_S, self.abort)
 
     def ping(self) -> None:
-        self._transport.send_ping()
+        if not self._transport.is_disconnected:
+            self._transport.send_ping()
 
     def pause_reading(self) -> None:
-        if self._reading and not self._transport.is_disconnected:
-            self._reading = False
+        self._pauses += 1
+        if self._pauses == 1 and not self._transport.is_disconnected:
             self._transport.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._reading:
-            self._reading = True
-            if not self._transport.is_disconnected:
-                self._transport.underlying_transport.resume_reading()
+        self._pauses -= 1
+        if self._pauses == 0 and not self._transport.is_disconnected:
+            self._transport.underlying_transport.resume_reading()

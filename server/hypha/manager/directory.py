@@ -23,6 +23,7 @@ class Record:
         id: ``workspace/client:name``.
         info: the record as clients see it (server §2.4).
         server_id: the process that holds the provider's connection.
+        life: what the provider's client object calls itself; None for a public one.
         order: grows with every registration.
     """
 
@@ -32,6 +33,7 @@ class Record:
     name: str
     info: dict[str, Any]
     server_id: str
+    life: str | None = None
     order: int = 0
 
     @property
@@ -101,6 +103,8 @@ class Directory:
         self._records: dict[str, Record] = {}
         self._by_workspace: dict[str, dict[str, Record]] = {}
         self._by_name: dict[str, dict[str, Record]] = {}
+        # Names such as `built-in` occur once a client: a look into one workspace must not walk through all.
+        self._by_local_name: dict[str, dict[str, Record]] = {}
         self._by_client: dict[str, dict[str, Record]] = {}
         self._order = itertools.count(1)
 
@@ -147,9 +151,10 @@ class Directory:
         return list(self._by_workspace.get(workspace, {}).values())
 
     def named(self, name: str, workspace: str | None = None) -> list[Record]:
-        """Services of this name, in the order of registration."""
-        found = self._by_name.get(name, {}).values()
-        return [record for record in found if workspace is None or record.workspace == workspace]
+        """Services of this name, of one workspace or of all, in the order of registration."""
+        if workspace is None:
+            return list(self._by_name.get(name, {}).values())
+        return list(self._by_local_name.get(f"{workspace}/{name}", {}).values())
 
     def find(self, query: Query) -> list[Record]:
         """The records that match *query* in its workspace, in the order of registration."""
@@ -160,17 +165,20 @@ class Directory:
         ]
 
     def find_public(self, query: Query) -> list[Record]:
-        """Public services of that name in any workspace, the newest first (server §2.7)."""
-        found = [
+        """Public services that match *query* in any workspace, in the order of registration (server §2.7)."""
+        return [
             record
             for record in self.named(query.name)
-            if record.visibility == "public" and query.app in ("*", record.app_id) and record.name != "built-in"
+            if record.visibility == "public"
+            and record.name != "built-in"
+            and query.client in ("*", record.client)
+            and query.app in ("*", record.app_id)
         ]
-        return sorted(found, key=lambda record: record.order, reverse=True)
 
     def _places(self, record: Record) -> tuple[tuple[dict[str, dict[str, Record]], str], ...]:
         return (
             (self._by_workspace, record.workspace),
             (self._by_name, record.name),
+            (self._by_local_name, f"{record.workspace}/{record.name}"),
             (self._by_client, record.address),
         )

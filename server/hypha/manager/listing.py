@@ -9,25 +9,30 @@ from typing import Any, Final
 from hypha.auth.permissions import Verdict
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Record
-from hypha.manager.lookup import LookupMethods
+from hypha.manager.visibility import shown_abroad, visible
 from hypha_rpc.addresses import ServiceId
 
 __all__ = ["ListingMethods"]
 
 _KEYS: Final = frozenset({"visibility", "workspace", "client_id", "service_id", "id", "type", "app_id"})
-_PART: Final = re.compile(r"[A-Za-z0-9_/|*.\- ]*")
+# Letters of any script, and what else client ids, service ids and workspaces may hold (security S10, server §2.1).
+_PART: Final = re.compile(r"[\w/|*.@+\- ]*")
+_MAX_PART: Final = 512
 
 
 class ListingMethods:
-    """``list_services``."""
+    """``list_services``, ``search_services``.
 
-    def __init__(self, core: ManagerCore, lookup: LookupMethods) -> None:
+    Args:
+        core: what all methods share.
+    """
+
+    def __init__(self, core: ManagerCore) -> None:
         self._core = core
-        self._lookup = lookup
 
     def list_services(
         self,
-        query: Any = None,
+        query: dict[str, Any] | str | None = None,
         include_unlisted: bool = False,
         include_app_services: bool = False,
         prioritize_running_services: bool = False,
@@ -37,19 +42,49 @@ class ListingMethods:
         """List services.
 
         Args:
-            query: a workspace, a service id with wildcards, or a map of visibility, workspace, client_id, service_id, type, app_id.
+            query: a workspace, a service id with wildcards, or a map of visibility, workspace, client_id, service_id,
+                type, app_id.
             include_unlisted: also those with visibility 'unlisted', in the own workspace.
             include_app_services: accepted for compatibility.
             prioritize_running_services: accepted for compatibility.
         """
-        caller = self._core.caller(context)
+        core = self._core
+        caller = core.caller(context)
         pattern = _pattern(query, caller.workspace)
         workspace = pattern["workspace"]
-        if workspace == "*":
+        if "*" in workspace:
             records = self._everywhere(pattern, caller, include_unlisted)
         else:
             records = self._within(workspace, caller, include_unlisted)
-        return [self._lookup.visible(record, caller) for record in records if _matches(record, pattern)]
+        return [visible(record, caller, core) for record in records if _matches(record, pattern)]
+
+    def search_services(
+        self,
+        query: str | None = None,
+        filters: dict[str, Any] | None = None,
+        limit: int = 5,
+        offset: int = 0,
+        return_fields: list[str] | None = None,
+        order_by: str | None = None,
+        pagination: bool = False,
+        include_unlisted: bool = False,
+        *,
+        context: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        """Search services by meaning; this server does not have it.
+
+        Args:
+            query: what to look for.
+            filters: values that the services must have.
+            limit: how many to return at most.
+            offset: how many to skip.
+            return_fields: only these fields.
+            order_by: field to sort by.
+            pagination: with the number of all.
+            include_unlisted: also those with visibility 'unlisted'.
+        """
+        self._core.check(self._core.caller(context), "search_services")
+        raise RuntimeError("Service search is not enabled.")
 
     def _within(self, workspace: str, caller: Caller, include_unlisted: bool) -> list[Record]:
         core = self._core
@@ -66,7 +101,7 @@ class ListingMethods:
         for record in core.directory.of_workspace(workspace):
             if record.visibility == "unlisted" and not include_unlisted:
                 continue
-            if public_only and not _shown_abroad(record, caller.workspace):
+            if public_only and not shown_abroad(record, caller.workspace):
                 continue
             found.append(record)
         return found
@@ -80,15 +115,8 @@ class ListingMethods:
         return [
             record
             for record in self._core.directory
-            if (record.workspace == own and record.visibility != "unlisted") or _shown_abroad(record, own)
+            if (record.workspace == own and record.visibility != "unlisted") or shown_abroad(record, own)
         ]
-
-
-def _shown_abroad(record: Record, workspace: str) -> bool:
-    """Whether a workspace without rights there sees *record* in a list (security S12)."""
-    if record.name == "built-in" or record.name.endswith("-rtc"):
-        return False
-    return record.visibility == "public" or (record.visibility == "protected" and workspace in record.authorized)
 
 
 def _pattern(query: Any, workspace: str) -> dict[str, str]:
@@ -101,7 +129,7 @@ def _pattern(query: Any, workspace: str) -> dict[str, str]:
     elif query is not None and query != "":
         raise TypeError(f"a query must be text or a map, not {type(query).__name__}")
     for part in pattern.values():
-        if _PART.fullmatch(part) is None:
+        if len(part) > _MAX_PART or _PART.fullmatch(part) is None:
             raise ValueError(f"Invalid characters in query part: {part:.200}")
     return pattern
 
@@ -121,28 +149,39 @@ def _from_text(query: str, workspace: str) -> dict[str, str]:
 def _from_map(query: dict[str, Any]) -> dict[str, str]:
     unknown = set(query) - _KEYS
     if unknown:
-        raise ValueError(f"Invalid query keys: {unknown}")
+        raise ValueError(f"Invalid query keys: {unknown!r:.200}")
     if "id" in query and "service_id" in query:
         raise ValueError("Cannot specify both 'id' and 'service_id' in the query.")
     chosen = {("service_id" if key == "id" else key): value for key, value in query.items() if value is not None}
     if not all(isinstance(value, str) for value in chosen.values()):
         raise TypeError("the values of a query must be text")
+    if chosen.get("visibility") == "private":
+        chosen["visibility"] = "protected"
     return chosen
 
 
 def _matches(record: Record, pattern: Mapping[str, str]) -> bool:
     return (
-        _fits(record.visibility, pattern["visibility"])
+        _fits(record.workspace, pattern["workspace"])
+        and _fits(record.visibility, pattern["visibility"])
         and _fits(record.client, pattern["client_id"])
         and _fits(record.name, pattern["service_id"])
         and _fits(str(record.info.get("type")), pattern["type"])
-        and (pattern["app_id"] == "*" or _fits(record.app_id, pattern["app_id"]))
+        and _fits(record.app_id, pattern["app_id"])
     )
 
 
 def _fits(text: str, pattern: str) -> bool:
-    if pattern == "*":
-        return True
+    """Whether *text* is *pattern* with something for each ``*``; in linear time, for patterns come from strangers."""
     if "*" not in pattern:
         return text == pattern
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
+    first, *middle, last = pattern.split("*")
+    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:
+        at = text.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from hypha.auth import permissions
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Query, Record
+from hypha.manager.modes import Chooser, seconds
+from hypha.manager.visibility import visible
+from hypha_rpc.case import convert_case
 from hypha_rpc.endpoint import Reference
 from hypha_rpc.errors import PeerGone
 
 __all__ = ["LookupMethods"]
 
 _DEFAULT_TIMEOUT_S: Final = 10.0
-_MAX_TIMEOUT_S: Final = 600.0
-_SELECT_TIMEOUT_S: Final = 2.0
-_HIDDEN: Final = ("authorized_workspaces",)
-_MODES: Final = "'random', 'first', 'last', 'exact', 'min_load', 'native:random'"
+_WELL_KNOWN: Final = frozenset(
+    {"hypha-login", "queue", "agent-skills", "server-apps", "artifact-manager", "s3-storage", "mcp"}
+)
+"""Services of the server: their bare names are not for others to answer to (security S13)."""
 
 
 class LookupMethods:
-    """Methods that find services."""
+    """Methods that find services.
+
+    Args:
+        core: what all methods share.
+        itself: describes the manager's own service, for the query ``~``.
+    """
 
     def __init__(self, core: ManagerCore, itself: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
         self._core = core
         self._itself = itself
+        self._chooser = Chooser(core)
 
     async def get_service(
         self, service_id: str, config: dict[str, Any] | None = None, *, context: Mapping[str, Any]
@@ -41,126 +48,12 @@ class LookupMethods:
         options = _options(config)
         caller = self._core.caller(context)
         if service_id in ("~", f"{caller.workspace}/~"):
-            return self._itself(context)
-        record = await self.choose(Query.parse(service_id, caller.workspace), options, caller)
-        service = await self._fetch(record, caller, options)
-        from hypha_rpc.case import convert_case
-
+            service = self._itself(context)
+        else:
+            record = await self.choose(Query.parse(service_id, caller.workspace), options, caller)
+            service = await self._fetch(record, caller, options)
         converted: dict[str, Any] = convert_case(service, options.get("case_conversion"))
         return converted
-
-    def _readable(self, records: list[Record], caller: Caller) -> list[Record]:
-        return [record for record in records if self._admits(record, caller)]
-
-    def _admits(self, record: Record, caller: Caller) -> bool:
-        if record.visibility != "protected" or caller.workspace in record.authorized:
-            return True
-        return self._core.may_read(caller, record.workspace)
-
-    async def choose(self, query: Query, options: Mapping[str, Any], caller: Caller) -> Record:
-        """The one record that *query* means to *caller*.
-
-        Raises:
-            KeyError: there is none.
-            PermissionError: there are some, but the caller may have none of them.
-            AssertionError: there are several, and the mode is ``exact``.
-        """
-        found = self._candidates(query)
-        allowed = self._readable(found, caller)
-        if not allowed and query.bare:
-            allowed = self._elsewhere(query)
-        if not allowed:
-            if found and not query.bare:
-                raise PermissionError(f"Permission denied for non-public service in workspace {query.workspace}")
-            raise KeyError(f"Service not found: {query}")
-        mode = options.get("mode") or ("random" if query.workspace == "public" else "exact")
-        if query.bare and allowed[0].workspace != query.workspace:
-            return allowed[0]
-        return await self._pick(allowed, str(mode), query, options)
-
-    def _candidates(self, query: Query) -> list[Record]:
-        if query.workspace == "*":
-            return self._core.directory.find_public(query)
-        return self._core.directory.find(query)
-
-    def _elsewhere(self, query: Query) -> list[Record]:
-        """A bare name: workspace ``public``, then public services anywhere, the newest living one first."""
-        directory = self._core.directory
-        found = [
-            record
-            for record in directory.find(Query("public", "*", query.name, query.app))
-            if record.visibility != "protected"
-        ]
-        if found or not self._core.settings.global_name_lookup:
-            return found
-        return [record for record in directory.find_public(query) if record.address in self._core.router.connections]
-
-    async def _pick(self, records: list[Record], mode: str, query: Query, options: Mapping[str, Any]) -> Record:
-        if mode == "exact":
-            if len(records) > 1:
-                keys = [_key(record) for record in records[:5]]
-                raise AssertionError(
-                    f"Multiple services found for {query.workspace}/{query.client}:{query.name}, e.g. {keys}. "
-                    "You can either specify the mode as 'random', 'first', 'last', 'native:random', "
-                    "or use 'select:criteria:function' format."
-                )
-            return records[0]
-        if mode == "first":
-            return records[0]
-        if mode == "last":
-            return records[-1]
-        if mode in ("random", "native:random"):
-            return random.choice(records)
-        if mode == "min_load":
-            return min(records, key=lambda record: record.order)
-        if mode.startswith("select:"):
-            return await self._select(records, mode, options)
-        raise ValueError(
-            f"Invalid mode: {mode}. Mode must be {_MODES}, or 'select:criteria:function' format (e.g., 'select:min:get_load')"
-        )
-
-    async def _select(self, records: list[Record], mode: str, options: Mapping[str, Any]) -> Record:
-        """Ask every candidate at once; those that fail are skipped; none left: any."""
-        parts = mode.split(":")
-        if len(parts) != 3 or not parts[2]:
-            raise ValueError(f"Invalid select mode format: {mode}. Expected 'select:criteria:function'")
-        _, criteria, function = parts
-        if criteria not in ("min", "max", "first_success"):
-            raise ValueError(f"Unknown selection criteria: {criteria}")
-        timeout = _seconds(options.get("select_timeout"), _SELECT_TIMEOUT_S)
-        answers = await asyncio.gather(
-            *(self._ask(record, function, timeout) for record in records), return_exceptions=True
-        )
-        good = [(answer, record) for answer, record in zip(answers, records, strict=True) if _usable(answer, criteria)]
-        if not good:
-            return random.choice(records)
-        if criteria == "first_success":
-            return good[0][1]
-        best = min if criteria == "min" else max
-        return best(good, key=lambda pair: float(pair[0]))[1]  # type: ignore[arg-type]
-
-    async def _ask(self, record: Record, function: str, timeout: float) -> Any:
-        reference = Reference(record.address, f"services.{record.name}.{function}")
-        return await asyncio.wait_for(self._core.peers.ask(reference), timeout)
-
-    async def _fetch(self, record: Record, caller: Caller, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The service object of the provider, completed (protocol §6.4)."""
-        if record.address not in self._core.router.connections:
-            raise PeerGone(f"Target peer {record.address} is not connected", may_have_run=False)
-        reference = Reference(record.address, "services.built-in.get_service", promise=True)
-        timeout = _seconds(options.get("timeout"), _DEFAULT_TIMEOUT_S)
-        service = await asyncio.wait_for(self._core.peers.ask(reference, record.name), timeout)
-        if not isinstance(service, dict):
-            raise TypeError(f"{record.address} did not return a service")
-        config = dict(service.get("config") or {})
-        config.update(workspace=record.workspace, url=self._url(record))
-        if not self._core.may_read(caller, record.workspace):
-            for key in _HIDDEN:
-                config.pop(key, None)
-        return {**service, "id": record.id, "config": config}
-
-    def _url(self, record: Record) -> str:
-        return f"{self._core.public_url}/{record.workspace}/services/{record.client}:{record.name}"
 
     async def get_service_info(
         self, service_id: str, config: dict[str, Any] | None = None, *, context: Mapping[str, Any]
@@ -169,7 +62,7 @@ class LookupMethods:
 
         Args:
             service_id: [workspace/][client:]name[@app].
-            config: mode, select_timeout.
+            config: mode, select_timeout; read_app_manifest is accepted for compatibility.
         """
         options = _options(config)
         caller = self._core.caller(context)
@@ -179,15 +72,91 @@ class LookupMethods:
         return self.visible(record, caller)
 
     def visible(self, record: Record, caller: Caller) -> dict[str, Any]:
-        """The record as *caller* may see it: abroad without who made it and who else may use it (security S12)."""
-        if self._core.may_read(caller, record.workspace):
-            owners = self._core.owners(record.workspace)
-            if record.name != "built-in" or permissions.has_right(caller.user, record.workspace, "a", owners):
-                return record.info
-            created_by = {"id": (record.config.get("created_by") or {}).get("id")}
-            return {**record.info, "config": {**record.config, "created_by": created_by}}
-        hidden = ("created_by", *_HIDDEN)
-        return {**record.info, "config": {key: value for key, value in record.config.items() if key not in hidden}}
+        """The record as *caller* may see it (security S12)."""
+        return visible(record, caller, self._core)
+
+    async def choose(self, query: Query, options: Mapping[str, Any], caller: Caller) -> Record:
+        """The one record that *query* means to *caller*.
+
+        Args:
+            query: what is looked for.
+            options: ``mode``, ``select_timeout``.
+            caller: who looks.
+
+        Raises:
+            KeyError: there is none.
+            PermissionError: there are some, but the caller may have none of them.
+            AssertionError: there are several, and the mode is ``exact``.
+        """
+        mode = options.get("mode")
+        if mode is not None and not isinstance(mode, str):
+            raise TypeError(f"mode must be text, not {type(mode).__name__}")
+        if query.workspace == "*":
+            return await self._anywhere(query, mode, options)
+        if query.bare and query.name in _WELL_KNOWN and query.workspace != "public":
+            served = self._served_in_public(query, caller)
+            if served:
+                return await self._chooser.pick(served, mode or "random", query, options)
+        found = self._core.directory.find(query)
+        allowed = [record for record in found if self._admits(record, caller)]
+        if allowed:
+            usual = "random" if query.workspace == "public" else "exact"
+            return await self._chooser.pick(allowed, mode or usual, query, options)
+        if query.bare:
+            return await self._elsewhere(query, mode, options, caller)
+        if found:
+            # Raises: what was found is protected, and nothing admits the caller.
+            self._core.check(caller, "get_service.protected", query.workspace)
+        raise KeyError(f"Service not found: {query}")
+
+    def _admits(self, record: Record, caller: Caller) -> bool:
+        if record.visibility in ("public", "unlisted") or caller.workspace in record.authorized:
+            return True
+        return self._core.allows(caller, "get_service.protected", record.workspace)
+
+    def _served_in_public(self, query: Query, caller: Caller) -> list[Record]:
+        found = self._core.directory.find(Query("public", "*", query.name, query.app))
+        return [record for record in found if record.name != "built-in" and self._admits(record, caller)]
+
+    async def _elsewhere(self, query: Query, mode: str | None, options: Mapping[str, Any], caller: Caller) -> Record:
+        """A bare name that the own workspace does not know: workspace ``public``, then public services anywhere."""
+        served = self._served_in_public(query, caller)
+        if served:
+            return await self._chooser.pick(served, mode or "random", query, options)
+        if not self._core.settings.global_name_lookup or query.name in _WELL_KNOWN:
+            raise KeyError(f"Service not found: {query}")
+        return await self._anywhere(query, mode, options)
+
+    async def _anywhere(self, query: Query, mode: str | None, options: Mapping[str, Any]) -> Record:
+        """Public services of connected clients in all workspaces; without a mode the one registered last."""
+        connected = self._core.router.connections
+        found = [record for record in self._core.directory.find_public(query) if record.address in connected]
+        if not found:
+            raise KeyError(f"Service not found: {query}")
+        return await self._chooser.pick(found, mode or "last", query, options)
+
+    async def _fetch(self, record: Record, caller: Caller, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The service object of the provider, completed (protocol §6.4)."""
+        if record.address not in self._core.router.connections:
+            raise PeerGone(f"Target peer {record.address} is not connected", may_have_run=False)
+        reference = Reference(record.address, "services.built-in.get_service", promise=True)
+        timeout_s = seconds(options.get("timeout"), _DEFAULT_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                service = await self._core.peers.ask(reference, record.name)
+        except TimeoutError as error:
+            raise TimeoutError(f"Method call timed out: {record.address} did not return {record.name}") from error
+        if not isinstance(service, dict):
+            raise TypeError(f"{record.address} did not return a service")
+        given = service.get("config")
+        config = dict(given) if isinstance(given, dict) else {}
+        config.update(workspace=record.workspace, url=self._url(record))
+        if not self._core.may_read(caller, record.workspace):
+            config.pop("authorized_workspaces", None)
+        return {**service, "id": record.id, "config": config}
+
+    def _url(self, record: Record) -> str:
+        return f"{self._core.public_url}/{record.workspace}/services/{record.client}:{record.name}"
 
 
 def _options(config: Any) -> dict[str, Any]:
@@ -196,22 +165,3 @@ def _options(config: Any) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise TypeError(f"config must be a map, not {type(config).__name__}")
     return config
-
-
-def _seconds(value: Any, default: float) -> float:
-    if value is None:
-        return default
-    if not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"a timeout must be a number above 0, not {value!r:.80}")
-    return min(float(value), _MAX_TIMEOUT_S)
-
-
-def _usable(answer: Any, criteria: str) -> bool:
-    if isinstance(answer, BaseException):
-        return False
-    return criteria == "first_success" or (isinstance(answer, (int, float)) and answer == answer)
-
-
-def _key(record: Record) -> str:
-    kind = record.info.get("type")
-    return f"services:{record.visibility}|{kind}:{record.workspace}/{record.client}:{record.name}@{record.app_id}"

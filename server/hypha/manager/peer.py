@@ -11,27 +11,15 @@ from typing import Any
 from hypha.auth.identity import root_user
 from hypha.broker.router import Router
 from hypha.manager.core import Peers
+from hypha.manager.method import Method
 from hypha.settings import Limits
 from hypha_rpc.client.runner import Runner
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
-from hypha_rpc.schemas import function_schema
+from hypha_rpc.endpoint.catalog import describe_service
 
-__all__ = ["ManagerPeer", "Method"]
+__all__ = ["ManagerPeer"]
 
 _log = logging.getLogger("hypha.manager")
-
-
-class Method:
-    """A manager method with the schema that clients show."""
-
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._function = function
-        self.__name__ = name
-        self.__doc__ = function.__doc__
-        self.__schema__ = function_schema(function, name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
 
 
 class _Proxy:
@@ -87,6 +75,15 @@ class ManagerPeer(Peers):
         self.endpoint.exports.add(
             Service("default", members, {"require_context": True, "visibility": "public", **config}, info)
         )
+
+    def described(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """The manager's own service for a caller with this *context*: not to be changed.
+
+        Its functions are at the address the caller used (protocol §1.8).
+        """
+        address = str(context.get("to") or self.address)
+        service = self.endpoint.exports.services["default"]
+        return describe_service(self.endpoint.core, service, address)
 
     # -- LocalPeer -----------------------------------------------------------------
 

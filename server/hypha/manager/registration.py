@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import msgpack
 
+from hypha.broker.connections import Connection
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Query, Record
+from hypha.manager.visibility import BUILT_IN
 from hypha_rpc.addresses import ServiceId, is_valid_service_name
+from hypha_rpc.endpoint import Reference
 
 __all__ = ["RegistrationMethods"]
 
 _VISIBILITIES: Final = ("public", "protected", "unlisted")
-_BUILT_IN: Final = "built-in"
 _MAX_DESCRIPTION: Final = 1024
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "visibility": "protected",
+    "require_context": False,
+    "flags": [],
+    "singleton": False,
+    "service_embedding": None,
+    "authorized_workspaces": None,
+}
 
 
 class RegistrationMethods:
-    """``register_service`` and ``unregister_service``."""
+    """``register_service`` and ``unregister_service``.
+
+    Args:
+        core: what all methods share.
+    """
 
     def __init__(self, core: ManagerCore) -> None:
         self._core = core
 
     def register_service(
         self, service: dict[str, Any], config: dict[str, Any] | None = None, *, context: Mapping[str, Any]
-    ) -> None:
+    ) -> Awaitable[None] | None:
         """Register a service of the caller.
 
         Args:
             service: its description: id, name, type, config, service_schema.
-            config: options.
+            config: accepted for compatibility.
         """
         core = self._core
         caller = core.caller(context)
@@ -39,23 +53,33 @@ class RegistrationMethods:
         if not isinstance(service, dict):
             raise TypeError(f"a service description must be a map, not {type(service).__name__}")
         parsed = self._identity(service, caller)
-        given = service.get("config")
+        given = service.get("config") or {}
         if not isinstance(given, dict):
             raise TypeError("the config of a service must be a map")
-        if given.get("_local_only") or parsed.name.startswith("_rintf_"):
-            return
+        connection = caller.connection
+        if given.get("_local_only") or parsed.name.startswith("_rintf_") or connection is None:
+            return None
         record = self._record(parsed, service, given, caller)
-        if record.name == _BUILT_IN:
-            self._introduce(record, caller)
-            return
-        if caller.connection is None or not caller.connection.exists:
-            return
+        record.life = connection.life
+        if record.name == BUILT_IN:
+            self._introduce(record, connection)
+            return None
+        if not connection.exists:
+            return None
         self._check_quota(record, caller)
         self._check_singleton(record)
+        return self._store(record)
+
+    def _store(self, record: Record) -> Awaitable[None] | None:
+        core = self._core
         former = core.directory.add(record)
         if former is not None:
             core.publish(record.workspace, "service_removed", record.info)
         core.publish(record.workspace, "service_added", record.info)
+        if former is None and record.name == "default" and "setup" in record.info["service_schema"]:
+            # The registration counts as done when the application has set itself up.
+            return core.peers.ask(Reference(record.address, "services.default.setup"))
+        return None
 
     def _identity(self, service: dict[str, Any], caller: Caller) -> ServiceId:
         text = service.get("id")
@@ -73,59 +97,57 @@ class RegistrationMethods:
         own = caller.address.partition("/")[2]
         if parsed.client != own:
             self._core.check(caller, "register_service.foreign", subject=text)
-        return ServiceId(workspace, own, parsed.name, None)
+        return ServiceId(workspace, own, parsed.name, parsed.app)
 
     def _record(self, parsed: ServiceId, service: dict[str, Any], given: dict[str, Any], caller: Caller) -> Record:
-        config = dict(given)
-        visibility = config.get("visibility", "protected")
-        config["visibility"] = "protected" if visibility == "private" else visibility
-        _check_config(config)
-        description = service.get("description")
-        if description is not None and (not isinstance(description, str) or len(description) > _MAX_DESCRIPTION):
-            raise ValueError(f"description must be text of at most {_MAX_DESCRIPTION} characters")
-        app_id = service.get("app_id") or "*"
-        if not isinstance(app_id, str) or "/" in app_id:
-            raise ValueError("app_id must be text without '/'")
         user = caller.user
-        config.update(
-            workspace=parsed.workspace, created_by=user.to_wire() if parsed.name == _BUILT_IN else {"id": user.id}
-        )
-        for key, default in (("require_context", False), ("flags", []), ("singleton", False)):
-            config.setdefault(key, default)
-        config.setdefault("service_embedding", None)
-        config.setdefault("authorized_workspaces", None)
+        config = {**_DEFAULTS, **given}
+        if config["visibility"] == "private":
+            config["visibility"] = "protected"
+        _check_config(config)
+        config["workspace"] = parsed.workspace
+        config["created_by"] = user.to_wire() if parsed.name == BUILT_IN else {"id": user.id}
         info = {key: value for key, value in service.items() if not key.startswith("_")}
         info.update(
             id=f"{parsed.workspace}/{parsed.client}:{parsed.name}",
             name=service.get("name") or parsed.name,
             type=service.get("type") or "generic",
-            description=description,
+            description=service.get("description"),
             docs=service.get("docs"),
-            app_id=app_id,
+            app_id=service.get("app_id") or parsed.app or "*",
             service_schema=service.get("service_schema") or {},
             config=config,
         )
+        _check_info(info)
         limit = self._core.settings.limits.max_service_record
-        if len(msgpack.packb(info)) > limit:
+        if _packed_size(info) > limit:
             raise ValueError(f"the description of a service may have at most {limit} bytes")
         workspace, client = str(parsed.workspace), str(parsed.client)
         return Record(info["id"], workspace, client, parsed.name, info, self._core.server_id)
 
-    def _introduce(self, record: Record, caller: Caller) -> None:
+    def _introduce(self, record: Record, connection: Connection) -> None:
         """The built-in service: from now on the client exists (protocol §1.9)."""
-        core, connection = self._core, caller.connection
-        if connection is None:
-            return
-        former = core.directory.add(record)
+        core = self._core
+        address = connection.address
+        known = core.directory.get(record.id)
+        if known is not None and known.life != record.life:
+            # Another client object took this id over; what the former one offered is gone with it.
+            core.directory.remove_client(address)
+            known = None
+        core.directory.add(record)
+        core.load.start(address, connection.frames, core.clock())
         connection.exists = True
-        data: dict[str, Any] = {"id": caller.address, "workspace": caller.workspace}
-        if caller.address in core.presence.resumed:
+        data: dict[str, Any] = {"id": address, "workspace": connection.workspace}
+        # It is the first introduction after a resumption that brings the news.
+        resumed = address in core.presence.resumed
+        core.presence.resumed.discard(address)
+        if resumed:
             data["resumed"] = True
-        kind = "client_connected" if former is None or "resumed" in data else "client_updated"
-        core.publish(caller.workspace, kind, data, about=caller.address)
-        if "resumed" in data:
+        kind = "client_connected" if known is None or resumed else "client_updated"
+        core.publish(connection.workspace, kind, data, about=address)
+        if resumed:
             for peer in connection.abroad:
-                core.router.tell(peer, "client_connected", data, about=caller.address)
+                core.router.tell(peer, "client_connected", data, about=address)
 
     def _check_quota(self, record: Record, caller: Caller) -> None:
         core = self._core
@@ -155,7 +177,9 @@ class RegistrationMethods:
         caller = core.caller(context)
         core.check(caller, "unregister_service")
         query = Query.parse(service_id, caller.workspace)
-        found = [record for record in core.directory.find(query) if record.workspace == caller.workspace]
+        if query.workspace != caller.workspace:
+            core.check(caller, "unregister_service.other", query.workspace)
+        found = core.directory.find(query)
         own = [record for record in found if record.address == caller.address]
         if query.client == "*" and own:
             found = own
@@ -165,9 +189,33 @@ class RegistrationMethods:
             raise AssertionError(f"Multiple services found for {query}, e.g. {[record.id for record in found[:5]]}")
         record = found[0]
         if record.address != caller.address:
-            core.check(caller, "unregister_service.other")
+            core.check(caller, "unregister_service.other", record.workspace)
         core.directory.remove(record.id)
+        if record.name == BUILT_IN and (owner := core.router.connections.get(record.address)) is not None:
+            # Without it the client does not exist for others (protocol §1.9).
+            owner.exists = False
         core.publish(record.workspace, "service_removed", record.info)
+
+
+def _check_info(info: dict[str, Any]) -> None:
+    description, app_id = info["description"], info["app_id"]
+    if description is not None and (not isinstance(description, str) or len(description) > _MAX_DESCRIPTION):
+        raise ValueError(f"description must be text of at most {_MAX_DESCRIPTION} characters")
+    for key in ("name", "type", "app_id"):
+        if not isinstance(info[key], str):
+            raise ValueError(f"{key} must be text")
+    if "/" in app_id:
+        raise ValueError("app_id must be text without '/'")
+    if not isinstance(info["service_schema"], dict):
+        raise ValueError("service_schema must be a map")
+
+
+def _packed_size(info: dict[str, Any]) -> int:
+    # What is stored is handed to others as it is, so it must be plain.
+    try:
+        return len(msgpack.packb(info))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the description of a service must be made of plain values: {error}") from error
 
 
 def _check_config(config: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypha.auth.admission import Admission
-from hypha.auth.identity import home_of
+from hypha.auth.identity import User, home_of
 from hypha.auth.permissions import SYSTEM_WORKSPACES
 
 __all__ = ["Workspace", "WorkspaceTable"]
@@ -37,12 +37,17 @@ class Workspace:
     environment: dict[str, Any] = field(default_factory=dict)
     bookmarks: list[dict[str, Any]] = field(default_factory=list)
 
-    def info(self, *, secrets: bool = False) -> dict[str, Any]:
-        """The workspace info of server §2.2; variables and owners' addresses only with *secrets*."""
+    def info(self, *, environs: bool = False, emails: bool = False) -> dict[str, Any]:
+        """The workspace info of server §2.2.
+
+        Args:
+            environs: with the variables of ``set_env``.
+            emails: with the owners' e-mail addresses.
+        """
         config = dict(self.config)
         if self.bookmarks:
             config["bookmarks"] = list(self.bookmarks)
-        if secrets and self.environment:
+        if environs and self.environment:
             config["environs"] = dict(self.environment)
         return {
             "type": "workspace",
@@ -50,15 +55,30 @@ class Workspace:
             "name": self.name,
             "description": self.description,
             "persistent": self.persistent,
-            "owners": [owner for owner in self.owners if secrets or "@" not in owner],
+            "owners": self.shown_owners(emails=emails),
             "read_only": self.read_only,
             "icon": self.icon,
             "covers": self.covers,
             "docs": self.docs,
             "service_types": dict(self.service_types),
             "config": config,
-            "status": None,
+            "status": {"ready": True, "errors": None},
         }
+
+    def entry(self, *, emails: bool = False) -> dict[str, Any]:
+        """The short form of ``list_workspaces`` (server §3.1)."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "read_only": self.read_only,
+            "persistent": self.persistent,
+            "owners": self.shown_owners(emails=emails),
+        }
+
+    def shown_owners(self, *, emails: bool) -> list[str]:
+        """The owners; e-mail addresses only with *emails* (security S12)."""
+        return [owner for owner in self.owners if emails or "@" not in owner]
 
 
 class WorkspaceTable:
@@ -98,23 +118,31 @@ class WorkspaceTable:
 
     def enter(self, admission: Admission) -> bool:
         """Create the home of an admitted user if it is missing; returns whether it was."""
-        owner = admission.creates_for
-        if owner is None or self.exists(admission.workspace):
+        if admission.creates_for is None or self.exists(admission.workspace):
             return False
-        anonymous = admission.user.is_anonymous
-        name = admission.workspace
-        self.add(Workspace(name, name, persistent=not anonymous, owners=[owner]))
+        self.home(admission.user)
         return True
 
-    def emptied(self, workspace_id: str) -> bool:
-        """The last client has left; returns whether the workspace is gone with it."""
+    def goes_when_empty(self, workspace_id: str) -> bool:
+        """Whether the workspace ends with its last client."""
         workspace = self._workspaces.get(workspace_id)
-        if workspace is None or workspace.persistent or workspace_id in SYSTEM_WORKSPACES:
-            return False
-        del self._workspaces[workspace_id]
-        return True
+        return workspace is not None and not workspace.persistent and workspace_id not in SYSTEM_WORKSPACES
+
+    @staticmethod
+    def home_id(user: User) -> str:
+        """Id of the home of *user*, or of the user its token comes from."""
+        return home_of(user.parent or user.id)
+
+    def home(self, user: User) -> Workspace:
+        """That home; created when missing."""
+        name = self.home_id(user)
+        workspace = self._workspaces.get(name)
+        if workspace is None:
+            workspace = Workspace(name, name, persistent=not user.is_anonymous, owners=[user.parent or user.id])
+            self.add(workspace)
+        return workspace
 
     def owned_by(self, user_id: str) -> list[Workspace]:
-        """What a user owns, its home left out."""
+        """What *user_id* is named an owner of, its home left out."""
         home = home_of(user_id)
         return [workspace for workspace in self if user_id in workspace.owners and workspace.id != home]
