@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hypha_rpc.client.proxies import RemoteFunction
+from hypha_rpc.client.proxies import RemoteFunction, RemoteGenerator
 from hypha_rpc.client.runner import Runner
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class Driver:
     def proxy(self, reference: Reference) -> Callable[..., Any]:
         """A remote function."""
         return RemoteFunction(self._rpc, reference)
+
+    def stream(self, pull: Reference, close: Reference | None) -> RemoteGenerator:
+        """A generator of a peer."""
+        return RemoteGenerator(self._rpc, pull, close)
 
     def dropped(self, reason: str) -> None:
         """A frame was refused; the first few are worth a line."""

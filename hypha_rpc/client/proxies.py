@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.endpoint.ports import Reference
 from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.wire.forms.generators import STOP
 
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
 
-__all__ = ["CoroutineCall", "PendingCall", "RemoteFunction", "RemoteService"]
+__all__ = ["CoroutineCall", "PendingCall", "RemoteFunction", "RemoteGenerator", "RemoteService"]
 
 
 class PendingCall(asyncio.Future[Any]):
@@ -150,6 +151,61 @@ class RemoteFunction:
 def _last_part(method: str) -> str:
     last = method.rpartition(".")[2]
     return last.partition("#")[2] or last
+
+
+class RemoteGenerator:
+    """A generator of a peer: an async iterator that pulls one item a call (python-client §10).
+
+    Left early, it closes the peer's generator: by ``aclose``, or when it is collected,
+    also if it was never started (X26).
+    """
+
+    def __init__(self, rpc: RPC, pull: Reference, close: Reference | None) -> None:
+        self._rpc = rpc
+        self._pull = pull
+        self._close: Reference | None = close
+
+    def __aiter__(self) -> RemoteGenerator:
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next item.
+
+        Raises:
+            StopAsyncIteration: there is none.
+        """
+        if self._close is None and self._pull is _ENDED:
+            raise StopAsyncIteration
+        try:
+            item = await self._rpc.call(self._pull, (), {})
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._end()
+            raise
+        if item is STOP:
+            self._end()
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Close the peer's generator; its ``finally`` has run when this returns."""
+        close = self._close
+        self._end()
+        if close is not None and self._rpc.endpoint.closed is None:
+            await self._rpc.call(close, (), {})
+
+    def _end(self) -> None:
+        self._close, self._pull = None, _ENDED
+
+    def __del__(self) -> None:
+        close, rpc = self._close, self._rpc
+        if close is not None and rpc.endpoint.closed is None and not rpc.loop.is_closed():
+            # May run in any thread, at any moment: the call is made by the loop, its outcome does not matter.
+            rpc.loop.call_soon_threadsafe(rpc.tell, close)
+
+
+_ENDED: Final = Reference("", "")
 
 
 class RemoteService(ObjectProxy):

@@ -20,7 +20,7 @@ from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
 from hypha_rpc.client.link import Link
 from hypha_rpc.client.options import ABSENT, DEFAULT_METHOD_TIMEOUT_S, DEFAULT_RINTF_TIMEOUT_S
 from hypha_rpc.client.outbox import Outbox
-from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteService
+from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteGenerator, RemoteService
 from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
@@ -179,6 +179,11 @@ class RPC(LegacyViews):
         """Whether our link came back a moment ago, so that other peers may still be coming back."""
         reconnects = self._link.reconnects if self._link is not None else 0
         return bool(reconnects) and self.loop.time() - self.session.ready_since < _FRESH_S
+
+    def tell(self, reference: Reference, *args: Any) -> None:
+        """Call without interest in the outcome."""
+        if self.endpoint.closed is None:
+            self.call(reference, args, {}).add_done_callback(_retrieve)
 
     def abandon(self, call_id: str) -> None:
         """Nobody waits for a call any more."""
@@ -470,14 +475,25 @@ class _LocalImporter:
 
     def import_function(self, reference: dict[str, Any]) -> Any:
         """A proxy of what *reference* names."""
+        return RemoteFunction(self._rpc, self._named(reference, "_rmethod"), CoroutineCall)
+
+    def import_generator(self, reference: dict[str, Any]) -> Any:
+        """An async iterator of what *reference* names."""
+        close = self._named(reference, "_rclose_method") if reference.get("_rclose_method") else None
+        return RemoteGenerator(self._rpc, self._named(reference, "_rmethod"), close)
+
+    def _named(self, reference: dict[str, Any], key: str) -> Reference:
         target = absolute(reference["_rtarget"], workspace_of(self._rpc.endpoint.address))
-        level = 1 if reference.get("_rx") else 0
         wire = {**reference, "_rtarget": target}
-        return RemoteFunction(
-            self._rpc,
-            Reference(target, reference["_rmethod"], reference.get("_rpromise"), None, level, wire),
-            CoroutineCall,
+        return Reference(
+            target, reference[key], reference.get("_rpromise"), None, 1 if reference.get("_rx") else 0, wire
         )
+
+
+def _retrieve(call: asyncio.Future[Any]) -> None:
+    """Look at an outcome that nobody wants, so that its error is no news."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _id_of(api: Any) -> str:

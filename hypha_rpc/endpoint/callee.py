@@ -220,8 +220,12 @@ class Callee:
         self.fail(lost, CallError("The answer to this call was lost"))
 
     def peer_gone(self, address: str) -> None:
-        """A caller has left: what it sent in pieces is freed, what runs for it ends after a grace."""
+        """A caller has left: its pieces are freed, its interfaces disposed of, what runs for it ends after a grace."""
         core = self._core
+        for service in core.exports.interfaces_of(address):
+            dispose = core.exports.find_service_method(f"services.{service.id}._dispose")
+            if dispose is not None:
+                core.port.start(Running(address, core.address, None, dispose, None, None), [], {})
         self.messages.forget_sender(address)
         for job in self.running.of_caller(address):
             job.doomed_at = core.now + core.options.orphan_grace_s

@@ -169,6 +169,10 @@ class ExportTable:
             del self.sessions[session_id]
         return len(old)
 
+    def interfaces_of(self, caller: str) -> list[Service]:
+        """The hidden services that only *caller* may call."""
+        return [service for service in self.services.values() if service.allowed_caller == caller]
+
     def clear(self) -> None:
         """Withdraw everything."""
         self.services.clear()

@@ -69,5 +69,8 @@ class Port(Protocol):
     def proxy(self, reference: Reference) -> Callable[..., Any]:
         """Make the callable that stands for *reference*."""
 
+    def stream(self, pull: Reference, close: Reference | None) -> Any:
+        """Make the async iterator whose items *pull* gives; *close* ends it early."""
+
     def dropped(self, reason: str) -> None:
         """A received frame was refused without an answer; *reason* carries no payload."""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.addresses import absolute, workspace_of
-from hypha_rpc.endpoint.exports import Session, Target
+from hypha_rpc.endpoint.exports import Service, Session, Target, exported_members
 from hypha_rpc.endpoint.ports import Reference
+from hypha_rpc.endpoint.streams import Producer
 from hypha_rpc.wire.values import ForeignReferenceError
 
 if TYPE_CHECKING:
@@ -67,13 +68,68 @@ class Outgoing:
         reference = getattr(function, "__rpc_object__", None)
         if isinstance(reference, dict):
             return reference
+        session = self._opened()
+        name = getattr(function, "__name__", "")
+        object_id = f"{len(session.objects):x}" + (f"#{name}".replace(".", "_") if isinstance(name, str) else "")
+        session.objects[object_id] = Target(function, object_id)
+        return describe(function, f"{self._session_id}.{object_id}", target=self._me, server=self._core.server_url)
+
+    def export_generator(self, source: Any) -> Mapping[str, Any]:
+        """Name the two methods of a generator: the next item, and closing it."""
+        session = self._opened()
+        object_id = f"{len(session.objects):x}"
+        close_id = f"{object_id}:close"
+        forget = _Forget(self._core, session, (object_id, close_id))
+        producer = Producer(source, forget)
+        session.objects[object_id] = Target(producer.next, object_id)
+        session.objects[close_id] = Target(producer.close, close_id)
+        named: dict[str, Any] = {
+            "_rtype": "generator",
+            "_rtarget": self._me,
+            "_rmethod": f"{session.id}.{object_id}",
+            "_rclose_method": f"{session.id}.{close_id}",
+            "_rpromise": "*",
+            "_rdoc": "Remote generator",
+        }
+        if self._core.server_url is not None:
+            named["_rserver"] = self._core.server_url
+        return named
+
+    def export_interface(self, interface: dict[str, Any]) -> dict[str, Any] | None:
+        """Register the functions of an ``_rintf`` map as a hidden service that only the receiver may call."""
+        members = {key: value for key, value in exported_members(interface) if key != "_dispose"}
+        if not any(map(callable, members.values())):
+            return None
+        core = self._core
+        service_id = f"_rintf_{core.new_id()}"
+        disposer = _Dispose(core, service_id, dict.get(interface, "_dispose"))
+        config = {"visibility": "protected", "_local_only": True}
+        service = Service(
+            service_id, {**members, "_dispose": disposer}, config, announce=False, allowed_caller=self._peer
+        )
+        core.exports.add(service)
+        interface["_rintf_service_id"] = service_id
+        travels: dict[str, Any] = {"_rintf": True, "_rintf_service_id": service_id}
+        for key, value in (*members.items(), ("_dispose", disposer)):
+            travels[key] = self._member(value, f"services.{service_id}.{key}")
+        for key, value in dict.items(interface):
+            travels.setdefault(key, value)
+        return travels
+
+    def _member(self, value: Any, path: str) -> Any:
+        """A member of an interface, with its functions as references, nested ones too."""
+        if isinstance(value, dict):
+            return {key: self._member(item, f"{path}.{key}") for key, item in exported_members(value)}
+        if callable(value) and not isinstance(getattr(value, "__rpc_object__", None), dict):
+            return _Named(describe(value, path, target=self._me, server=self._core.server_url))
+        return value
+
+    def _opened(self) -> Session:
+        """The session of this message, which opens with the first function in it."""
         if self._session is None:
             self._session = Session(self._session_id, self._peer, self._core.now, keeps=self._keeps)
             self._core.exports.open_session(self._session)
-        name = getattr(function, "__name__", "")
-        object_id = f"{len(self._session.objects):x}" + (f"#{name}".replace(".", "_") if isinstance(name, str) else "")
-        self._session.objects[object_id] = Target(function, object_id)
-        return describe(function, f"{self._session_id}.{object_id}", target=self._me, server=self._core.server_url)
+        return self._session
 
     def discard(self) -> None:
         """The message was not sent: nothing was exported."""
@@ -104,19 +160,35 @@ class Incoming:
         Raises:
             ForeignReferenceError: the sender may not pass this on.
         """
-        core, sender = self._core, self._sender
         target = absolute(reference["_rtarget"], self._home())
+        core = self._core
         method = reference["_rmethod"]
         if target == core.address:
             return self._own(method, reference)
-        if target != sender and not self._may_pass_on(target):
+        return core.port.proxy(self._foreign(target, method, reference))
+
+    def import_generator(self, reference: dict[str, Any]) -> Any:
+        """Make an async iterator of what *reference* stands for.
+
+        Raises:
+            ForeignReferenceError: the sender may not pass this on.
+        """
+        target = absolute(reference["_rtarget"], self._home())
+        pull = self._foreign(target, reference["_rmethod"], reference)
+        method = reference.get("_rclose_method")
+        close = self._foreign(target, method, reference) if isinstance(method, str) else None
+        return self._core.port.stream(pull, close)
+
+    def _foreign(self, target: str, method: str, reference: dict[str, Any]) -> Reference:
+        """The reference to a function of somebody else, if the sender may name it (security S8)."""
+        sender = self._sender
+        if target not in (sender, self._core.address) and not self._may_pass_on(target):
             raise ForeignReferenceError("foreign reference")
         session = method.partition(".")[0]
         parent = self._parent if target == sender and session == self._parent else None
         level = 1 if isinstance(reference.get("_rx"), int) and reference["_rx"] >= 1 else 0
-        return core.port.proxy(
-            Reference(target, method, reference.get("_rpromise"), parent, level, {**reference, "_rtarget": target})
-        )
+        wire = {**reference, "_rtarget": target}
+        return Reference(target, method, reference.get("_rpromise"), parent, level, wire)
 
     def _home(self) -> str:
         """Where a relative target lives: the sender's workspace; the manager speaks for its receiver's."""
@@ -144,3 +216,42 @@ class Incoming:
         level = 1
         wire = {**reference, "_rtarget": core.address}
         return core.port.proxy(Reference(core.address, method, "*", None, level, wire))
+
+
+class _Named:
+    """Stands in a map for a function that has been named already."""
+
+    def __init__(self, reference: dict[str, Any]) -> None:
+        self.__rpc_object__ = reference
+
+    def __call__(self) -> None:
+        raise TypeError("only a name")
+
+
+class _Forget:
+    """Removes the two methods of a generator that has ended."""
+
+    def __init__(self, core: Core, session: Session, objects: tuple[str, str]) -> None:
+        self._core = core
+        self._session = session
+        self._objects = objects
+
+    def __call__(self) -> None:
+        for object_id in self._objects:
+            self._session.objects.pop(object_id, None)
+        if not self._session.objects:
+            self._core.exports.close_session(self._session.id)
+
+
+class _Dispose:
+    """The ``_dispose`` of an interface: withdraws its hidden service, then tells its owner; once."""
+
+    def __init__(self, core: Core, service_id: str, told: Any) -> None:
+        self._core = core
+        self._service_id = service_id
+        self._told = told
+
+    def __call__(self) -> Any:
+        if self._core.exports.remove(self._service_id) is None:
+            return None
+        return self._told() if callable(self._told) else None

@@ -73,8 +73,9 @@ class Running:
     def track(self) -> None:
         """Prepare what only a call needs that goes on: the interval is clamped (security S43)."""
         asked = self.promise.get("interval") if isinstance(self.promise, dict) else self.asked
-        usable = isinstance(asked, (int, float)) and asked == asked
-        self.interval = min(max(float(asked), _MIN_INTERVAL_S), _MAX_INTERVAL_S) if usable else 0.0
+        self.interval = 0.0
+        if isinstance(asked, (int, float)) and asked == asked:
+            self.interval = min(max(float(asked), _MIN_INTERVAL_S), _MAX_INTERVAL_S)
         self.next_beat = float("inf")
         self.doomed_at = float("inf")
         self.tracked = True

@@ -63,12 +63,25 @@ class Exporter(Protocol):
     def export_function(self, function: Callable[..., Any]) -> Mapping[str, Any]:
         """Return the ``_rtype: method`` map for *function* (protocol §3.4)."""
 
+    def export_generator(self, source: Any) -> Mapping[str, Any]:
+        """Return the ``_rtype: generator`` map for an iterator, plain or async (protocol §3.5)."""
+
+    def export_interface(self, interface: dict[str, Any]) -> dict[str, Any] | None:
+        """Register an ``_rintf`` map and return what travels, or None if nothing in it is callable (protocol §3.6)."""
+
 
 class Importer(Protocol):
     """Makes proxies of what a peer names."""
 
     def import_function(self, reference: dict[str, Any]) -> Any:
         """Return a callable for a ``_rtype: method`` map.
+
+        Raises:
+            PermissionError: a foreign reference (security S8).
+        """
+
+    def import_generator(self, reference: dict[str, Any]) -> Any:
+        """Return an async iterator for a ``_rtype: generator`` map.
 
         Raises:
             PermissionError: a foreign reference (security S8).

@@ -108,6 +108,10 @@ class Gateway:
         """A function in a result: shown by its description, not callable over one HTTP call."""
         return _Described(reference)
 
+    def stream(self, pull: Reference, close: Reference | None) -> Any:
+        """A generator of a client, as its reference."""
+        return _Described(pull)
+
     def dropped(self, reason: str) -> None:
         """A frame was refused."""
 

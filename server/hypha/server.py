@@ -1,4 +1,8 @@
-"""``python -m hypha.server``: options to settings to a running server."""
+"""``python -m hypha.server``: options to settings to a running server.
+
+`app` is the same server for an ASGI runner of the operator's choice
+(``uvicorn hypha.server:app``), configured from the environment.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,13 @@ import uvicorn
 from hypha import __version__
 from hypha.app import HyphaServer
 from hypha.cli import parse
+from hypha.doors.asgi import AsgiDoor, Message, Receive, Scope, Send
 from hypha.doors.choice import OpenDoor, choose_door, open_door, quiet_runner
 from hypha.settings import Settings, SettingsError
 from hypha.startup import StartupError
 from hypha.store.state import StateError
 
-__all__ = ["ServerRunner", "main"]
+__all__ = ["AsgiServer", "ServerRunner", "app", "main"]
 
 _log = logging.getLogger("hypha.server")
 
@@ -52,10 +57,13 @@ class ServerRunner:
             StartupError: a start-up function failed.
         """
         listener = bind(self._settings.host, self._settings.port)
-        port = listener.getsockname()[1]
-        server = self.server = HyphaServer(self._settings, port)
-        path = f"{self._settings.base_path.rstrip('/')}/ws"
-        door = open_door(await choose_door(), server.doors, path, server.asgi())
+        try:
+            server = self.server = HyphaServer(self._settings, listener.getsockname()[1])
+            path = f"{self._settings.base_path.rstrip('/')}/ws"
+            door = open_door(await choose_door(), server.doors, path, server.asgi())
+        except BaseException:
+            listener.close()
+            raise
         web = _WebServer(self._web_config(door))
         serving = asyncio.get_running_loop().create_task(web.serve(sockets=[listener]))
         stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
@@ -85,7 +93,7 @@ class ServerRunner:
         settings = self._settings
         quiet_runner()
         return uvicorn.Config(
-            door.application,  # type: ignore[arg-type]  # uvicorn's names for the same messages
+            door.application,
             ws=door.ws,
             ws_max_size=settings.limits.max_frame_bytes,
             ws_per_message_deflate=False,
@@ -152,6 +160,64 @@ def announce(server: HyphaServer) -> None:
             "asyncio.run(main())'",
         ]
     print("\n".join(lines), flush=True)  # noqa: T201 - what the operator looks for
+
+
+class AsgiServer:
+    """The server as an ASGI application; the runner listens, and starts and stops it by lifespan messages.
+
+    Settings come from the environment only (server §1.1). Start-up functions run when
+    the port is open already, as they may connect to it; until they are done
+    ``/health/readiness`` says 503. If one fails, the runner is told to end.
+    """
+
+    def __init__(self) -> None:
+        self._server: HyphaServer | None = None
+        self._door: AsgiDoor | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the life of the application."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._door is None:
+            raise RuntimeError("hypha.server:app needs a runner that sends lifespan messages")
+        else:
+            await self._door(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] == "lifespan.startup":
+            await send(self._start())
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _start(self) -> Message:
+        try:
+            settings = Settings.from_env()
+            server = HyphaServer(settings, settings.port)
+        except (SettingsError, StateError) as error:
+            return {"type": "lifespan.startup.failed", "message": str(error)}
+        self._server = server
+        self._door = AsgiDoor(server.doors, f"{settings.base_path.rstrip('/')}/ws", server.asgi())
+        self._starting = asyncio.get_running_loop().create_task(self._become_ready(server))
+        return {"type": "lifespan.startup.complete"}
+
+    async def _become_ready(self, server: HyphaServer) -> None:
+        try:
+            await server.start()
+        except StartupError as error:
+            _log.error("%s", error)  # noqa: TRY400 - the text says all; a traceback would hide it
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        if self._server is not None:
+            await self._server.stop()
+        self._server = self._door = self._starting = None
+
+
+app = AsgiServer()
 
 
 async def _serve(settings: Settings) -> None:

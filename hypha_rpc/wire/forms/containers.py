@@ -36,7 +36,11 @@ def register(table: FormTable) -> None:
 
 
 def _encode_dict(value: dict[Any, Any], encoder: Encoder) -> Any:
-    # dict.items, not value.items: proxies may have a member of that name.
+    # dict.get and dict.items, not the value's own: proxies may have members of those names.
+    if dict.get(value, "_rintf") is True and encoder.exporter is not None:
+        interface = encoder.exporter.export_interface(value)
+        if interface is not None:
+            value = interface
     return encoder.mapping(dict.items(value))
 
 

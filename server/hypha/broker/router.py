@@ -185,7 +185,7 @@ class Router:
         self.manager.receive(self._stamped(header, to, source.origin.home) + bytes(payload))
 
     def _absent(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
-        """The receiver has no connection here: a local peer takes it, a mailbox keeps it, or the call ends (server §2.9)."""
+        """No connection here: a local peer takes it, a mailbox keeps it, or the call ends (server §2.9)."""
         local = self.locals.get(to)
         if local is not None:
             self.routed += 1
@@ -308,7 +308,7 @@ class Router:
             least_level: extension level that a subscriber must have.
         """
         frame: bytes = msgpack.packb({"type": kind, "to": "*", "data": data})
-        members = self.workspaces.get(workspace, {}).values()
+        members: Iterable[Connection] = self.workspaces.get(workspace, {}).values()
         if least_level:
             members = [member for member in members if member.level >= least_level]
         self._to_subscribers(members, kind, frame)
@@ -333,10 +333,9 @@ class Router:
 
     def _to_subscribers(self, members: Iterable[Connection], kind: str, frame: bytes) -> None:
         for member in members:
-            if kind in member.subscriptions:
-                # Events to a reader that does not read are dropped, calls to it are refused.
-                if self._has_room(member):
-                    member.outlet.send((frame,))
+            # Events to a reader that does not read are dropped, calls to it are refused.
+            if kind in member.subscriptions and self._has_room(member):
+                member.outlet.send((frame,))
 
     # -- refusals --------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ class Record:
         id: ``workspace/client:name``.
         info: the record as clients see it (server §2.4).
         server_id: the process that holds the provider's connection.
-        life: what the provider's client object calls itself; None for a public one.
         order: grows with every registration.
     """
 
@@ -33,7 +32,6 @@ class Record:
     name: str
     info: dict[str, Any]
     server_id: str
-    life: str | None = None
     order: int = 0
 
     @property

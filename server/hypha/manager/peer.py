@@ -128,6 +128,10 @@ class ManagerPeer(Peers):
         """A function of a client, to be passed on."""
         return _Proxy(self, reference)
 
+    def stream(self, pull: Reference, close: Reference | None) -> Any:
+        """A generator of a client, as its reference."""
+        return _Proxy(self, pull)
+
     def dropped(self, reason: str) -> None:
         """A frame to the manager was refused."""
         _log.debug("a frame to the manager was dropped: %.200s", reason)

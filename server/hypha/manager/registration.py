@@ -60,7 +60,6 @@ class RegistrationMethods:
         if given.get("_local_only") or parsed.name.startswith("_rintf_") or connection is None:
             return None
         record = self._record(parsed, service, given, caller)
-        record.life = connection.life
         if record.name == BUILT_IN:
             self._introduce(record, connection)
             return None
@@ -129,12 +128,7 @@ class RegistrationMethods:
         """The built-in service: from now on the client exists (protocol §1.9)."""
         core = self._core
         address = connection.address
-        known = core.directory.get(record.id)
-        if known is not None and known.life != record.life:
-            # Another client object took this id over; what the former one offered is gone with it.
-            core.directory.remove_client(address)
-            known = None
-        core.directory.add(record)
+        known = core.directory.add(record)
         core.load.start(address, connection.frames, core.clock())
         connection.exists = True
         data: dict[str, Any] = {"id": address, "workspace": connection.workspace}

@@ -111,6 +111,9 @@ class Peer:
     def proxy(self, reference: Reference) -> Callable[..., Any]:
         return Proxy(self, reference)
 
+    def stream(self, pull: Reference, close: Reference | None) -> Any:
+        return Proxy(self, pull)
+
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)
 
