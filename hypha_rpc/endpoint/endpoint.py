@@ -128,6 +128,19 @@ class Endpoint:
         self.core.now = now
         self.callee.reply(job, value)
 
+    def prepare(self, value: Any) -> bytes:
+        """Pack a plain result once, for `reply_prepared` to send many times.
+
+        Raises:
+            SerializationError: it cannot be packed.
+        """
+        return self.callee.prepare(value)
+
+    def reply_prepared(self, job: Running, prepared: bytes, now: float) -> None:
+        """Answer *job* with what `prepare` returned."""
+        self.core.now = now
+        self.callee.reply_prepared(job, prepared)
+
     def fail(self, job: Running, error: BaseException, now: float) -> None:
         """Answer *job* with an error."""
         self.core.now = now

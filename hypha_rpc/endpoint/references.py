@@ -90,6 +90,7 @@ class Outgoing:
             "_rclose_method": f"{session.id}.{close_id}",
             "_rpromise": "*",
             "_rdoc": "Remote generator",
+            "_rx": 1,
         }
         if self._core.server_url is not None:
             named["_rserver"] = self._core.server_url

@@ -23,9 +23,16 @@ class Producer:
         self._forget: Callable[[], None] | None = forget
         self._async = hasattr(type(source), "__anext__")
 
-    def next(self) -> Any:
-        """The next item, or the end marker; awaitable for an async source."""
-        return self._next_async() if self._async else self._next()
+    def next(self, most: Any = None) -> Any:
+        """The next item, or the end marker; awaitable for an async source.
+
+        Args:
+            most: given by a consumer of level 1, who then gets a list (extensions §3, ``pull``). A list of
+                one never holds a ready item back.
+        """
+        if most is None:
+            return self._next_async() if self._async else self._next()
+        return self._listed_async() if self._async else _listed(self._next())
 
     def close(self) -> Any:
         """End the iterator; its ``finally`` runs. Awaitable for an async source."""
@@ -57,6 +64,9 @@ class Producer:
             self._finished()
             raise
 
+    async def _listed_async(self) -> dict[str, Any]:
+        return _listed(await self._next_async())
+
     async def _close_async(self) -> bool:
         close = getattr(self._source, "aclose", None)
         if close is not None:
@@ -67,3 +77,9 @@ class Producer:
         forget, self._forget = self._forget, None
         if forget is not None:
             forget()
+
+
+def _listed(item: Any) -> dict[str, Any]:
+    """One item, or the end, in the form of a list."""
+    over = item == _END if isinstance(item, dict) else False
+    return {"_rtype": "items", "_rvalue": [] if over else [item], "_rend": over}

@@ -205,7 +205,7 @@ class AsgiServer:
         try:
             await server.start()
         except StartupError as error:
-            _log.error("%s", error)  # noqa: TRY400 - the text says all; a traceback would hide it
+            _log.error("%s", error)
             signal.raise_signal(signal.SIGTERM)
 
     async def _stop(self) -> None:

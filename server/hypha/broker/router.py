@@ -318,7 +318,7 @@ class Router:
     def mailboxes_note(self, workspace: str, about: str, frame: bytes) -> None:
         """Keep the latest news about *about* for the lost peers of *workspace*."""
         for address in self.mailboxes.addresses():
-            if workspace_of(address) == workspace:
+            if workspace_of(address) == workspace and address != about:
                 self.mailboxes.note(address, about, frame)
 
     def tell(self, address: str, kind: str, data: dict[str, Any], *, about: str, least_level: int = 0) -> None:

@@ -210,7 +210,7 @@ class _Listener(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         try:
-            if frame.msg_type is _BINARY and frame.fin and self._kind is None:
+            if frame.msg_type is _BINARY and frame.fin and self._kind is None and not frame.rsv1:
                 self._on_binary(frame.get_payload_as_memoryview())
             elif self._peer is not None:
                 self._rare(transport, frame, self._peer)
@@ -219,7 +219,10 @@ class _Listener(picows.WSListener):
 
     def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame, peer: PeerSocket) -> None:
         kind = frame.msg_type
-        if kind is picows.WSMsgType.PING:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            # No extension was agreed upon: compression is declined (security S41).
+            self._end(transport, _PROTOCOL_ERROR)
+        elif kind is picows.WSMsgType.PING:
             peer.on_pong()
             if peer.outlet.pending <= self._context.limits.send_queue_bytes:
                 transport.send_pong(frame.get_payload_as_bytes())

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from hypha.auth.identity import root_user
 from hypha.broker.router import Router
@@ -20,6 +20,9 @@ from hypha_rpc.endpoint.catalog import describe_service
 __all__ = ["ManagerPeer"]
 
 _log = logging.getLogger("hypha.manager")
+
+# Clients of former runs call at former addresses (protocol §1.8), strangers at any that begins right.
+_MAX_PREPARED: Final = 16
 
 
 class _Proxy:
@@ -53,6 +56,7 @@ class ManagerPeer(Peers):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._loop = asyncio.get_running_loop()
+        self._prepared: dict[str, bytes] = {}
         self.address = address
         options = EndpointOptions(
             max_partial_own=limits.partial_bytes_manager,
@@ -63,9 +67,11 @@ class ManagerPeer(Peers):
             share_traces=False,
         )
         self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)
+        self._get_service = self.endpoint.exports.find_service_method("services.built-in.get_service")
 
     def offer(self, methods: Mapping[str, Callable[..., Any]], config: dict[str, Any]) -> None:
         """Register the manager's service ``default``."""
+        self._prepared.clear()
         members: dict[str, Any] = {name: Method(function, name) for name, function in methods.items()}
         info = {
             "name": "Default workspace management service",
@@ -107,7 +113,23 @@ class ManagerPeer(Peers):
 
     def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Run a method."""
+        if args == ["default"] and job.target is self._get_service:
+            self.endpoint.reply_prepared(job, self._prepared_at(job.me), self._loop.time())
+            return
         self._runner.start(self.endpoint, job, args, kwargs)
+
+    def _prepared_at(self, address: str) -> bytes:
+        """The manager's own service, packed for those who call at *address* (protocol §6.3).
+
+        Every client asks for it when it connects, public ones before each registration
+        as well; to describe and pack it takes longer than all the rest of the call.
+        """
+        prepared = self._prepared.get(address)
+        if prepared is None:
+            if len(self._prepared) >= _MAX_PREPARED:
+                self._prepared.clear()
+            prepared = self._prepared[address] = self.endpoint.prepare(self.described({"to": address}))
+        return prepared
 
     def cancel(self, job: Running) -> None:
         """Stop a method."""
