@@ -38,8 +38,9 @@ MAX_DELAY_S: Final = 20.0
 class LinkListener(Protocol):
     """Who is told what becomes of a link."""
 
-    def link_frame(self, data: Buffer) -> None:
-        """A frame arrived; *data* is valid during the call only."""
+    @property
+    def receive(self) -> Callable[[Buffer, float], None]:
+        """Takes frames with the time of their arrival; the buffer is valid during the call only."""
 
     async def link_up(self, info: dict[str, Any]) -> None:
         """A transport is open; raising `ConnectionFailed` or `ConnectionLost` makes the link try again."""
@@ -287,13 +288,14 @@ class Link:
 class _Line:
     """The receiver of one transport: what a former transport still says is not heard (`Receiver`)."""
 
-    __slots__ = ("_frame", "_heard", "_signs", "link", "lost")
+    __slots__ = ("_heard", "_receive", "_signs", "_time", "link", "lost")
 
     def __init__(self, link: Link, listener: LinkListener) -> None:
         loop = asyncio.get_running_loop()
         self.link: Link | None = link
         self.lost: asyncio.Future[Closed] = loop.create_future()
-        self._frame = listener.link_frame
+        self._receive = listener.receive
+        self._time = loop.time
         self._heard = loop.time()
         self._signs = False
 
@@ -301,7 +303,7 @@ class _Line:
         """A frame arrived."""
         if self.link is not None:
             self._signs = True
-            self._frame(data)
+            self._receive(data, self._time())
 
     def on_control(self, message: Mapping[str, Any]) -> None:
         """A control message arrived."""

@@ -50,14 +50,21 @@ class Outbox:
             RuntimeError: this is not the thread of the connection's event loop.
         """
         rpc = self._rpc
+        loop = rpc.loop
         # The name with the underscore is the one that does not raise outside of a loop.
-        if asyncio._get_running_loop() is not rpc.loop:
+        if asyncio._get_running_loop() is not loop:
             raise RuntimeError(
                 "a remote function must be called in the event loop of its connection; "
                 "from another thread use asyncio.run_coroutine_threadsafe, or hypha_rpc.sync"
             )
-        call = kind(rpc, (reference, args, kwargs))
-        if self.open:
+        call = kind(rpc, (reference, args, kwargs), loop)
+        if self.open and reference.target[0] != "*":
+            try:
+                call.call_id = rpc.endpoint.call(reference, args, kwargs, call, loop.time())
+            except Exception as error:  # noqa: BLE001 - supervision boundary, see `make`
+                call.rpc = None
+                call.set_exception(error)
+        elif self.open:
             self.make(call)
         elif rpc.endpoint.closed is not None:
             call.set_exception(ConnectionLost("Connection is closed"))

@@ -33,8 +33,13 @@ class PendingCall(asyncio.Future[Any]):
 
     __slots__ = ("call_id", "give_up_at", "request", "rpc")
 
-    def __init__(self, rpc: RPC, request: tuple[Reference, tuple[Any, ...], dict[str, Any]]) -> None:
-        super().__init__(loop=rpc.loop)
+    def __init__(
+        self,
+        rpc: RPC,
+        request: tuple[Reference, tuple[Any, ...], dict[str, Any]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(loop=loop)
         self.rpc: RPC | None = rpc
         self.request: tuple[Reference, tuple[Any, ...], dict[str, Any]] | None = request
         self.call_id: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hypha_rpc.addresses import ServiceId, absolute, workspace_of
@@ -131,9 +131,10 @@ class RPC(LegacyViews):
             self._finish(ConnectionLost(f"Connection is closed: {error}"))
             raise
 
-    def link_frame(self, data: Buffer) -> None:
-        """A frame arrived (`LinkListener`)."""
-        self.endpoint.receive(data, self.loop.time())
+    @property
+    def receive(self) -> Callable[[Buffer, float], None]:
+        """Takes the frames that arrive (`LinkListener`)."""
+        return self.endpoint.receive
 
     async def link_up(self, info: dict[str, Any]) -> None:
         """A connection is open (`LinkListener`)."""
@@ -171,7 +172,7 @@ class RPC(LegacyViews):
 
     async def call_now(self, reference: Reference, *args: Any, **kwargs: Any) -> Any:
         """Call without waiting for the session to be ready."""
-        call = PendingCall(self, (reference, args, kwargs))
+        call = PendingCall(self, (reference, args, kwargs), self.loop)
         self.outbox.make(call)
         return await call
 

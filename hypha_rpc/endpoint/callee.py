@@ -56,9 +56,9 @@ class Callee:
         core = self._core
         target, refusal = core.lookup(method, caller)
         session = header.get("session")
-        if not isinstance(session, str):
+        if type(session) is not str:
             session = None
-        elif len(self.running) and self.running.find(caller, session) is not None:
+        elif self.running.jobs and self.running.find(caller, session) is not None:
             core.port.dropped("a call that is running already")
             return
         if "x" in extra:

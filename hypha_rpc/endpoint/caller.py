@@ -27,7 +27,7 @@ class Caller:
         self.transfers = Transfers(self, core.options.chunk_size)
         self.next_wake = float("inf")
 
-    def call(
+    def call(  # noqa: C901, PLR0912, PLR0915 - in one piece: every further Python call costs a microsecond of latency
         self,
         reference: Reference,
         args: Sequence[Any],
@@ -45,13 +45,25 @@ class Caller:
         if silence_s is None:
             silence_s = core.options.rintf_timeout_s if "_rintf_" in method else core.options.method_timeout_s
         call_id = core.new_id()
+        values: list[Any] = [*args, kwargs] if kwargs else list(args)
         header: dict[str, Any] = {"type": "method", "to": target, "method": method}
         if promise:
             header["session"] = call_id
         if parent is not None:
             header["parent"] = parent
-        extra = self._promise(promise, call_id, silence_s)
-        frame = self._request(header, args, kwargs, extra, call_id)
+        if promise == "*":
+            extra: dict[str, Any] = {"promise": "*", "t": silence_s / 2, "x": LEVEL}
+        else:
+            extra = self._rare_promise(promise, call_id, silence_s)
+        if kwargs:
+            extra["with_kwargs"] = True
+        if not values:
+            frame = core.write(header, extra, values)
+        elif is_plain(values):
+            extra["args"] = values
+            frame = core.write(header, extra, values)
+        else:
+            frame = self._encoded(header, values, extra, call_id)
         if not promise:
             self.transfers.send(target, frame, key=call_id, answers=False, call=None)
             waiter.set_result(None)
@@ -69,9 +81,8 @@ class Caller:
             core.port.wake(expires)
         return call_id
 
-    def _promise(self, promise: Any, call_id: str, silence_s: float) -> dict[str, Any]:
-        if promise == "*":
-            return {"promise": "*", "t": silence_s / 2, "x": LEVEL}
+    def _rare_promise(self, promise: Any, call_id: str, silence_s: float) -> dict[str, Any]:
+        """The explicit promise, or none (protocol §4.3)."""
         if not promise:
             return {"x": LEVEL}
         answers: dict[str, Any] = {"interval": silence_s / 2}
@@ -80,25 +91,10 @@ class Caller:
             answers[name] = {**reference, "_rmethod": f"{call_id}.{name}"}
         return {"promise": answers, "x": LEVEL}
 
-    def _request(
-        self,
-        header: dict[str, Any],
-        args: Sequence[Any],
-        kwargs: dict[str, Any] | None,
-        extra: dict[str, Any],
-        call_id: str,
-    ) -> bytes:
+    def _encoded(self, header: dict[str, Any], values: list[Any], extra: dict[str, Any], call_id: str) -> bytes:
+        """A request whose values are not plain; what they export is withdrawn if it cannot be packed."""
         core = self._core
-        values: list[Any] = [*args, kwargs] if kwargs else list(args)
-        if not values:
-            return core.write(header, extra, values)
-        if kwargs:
-            extra["with_kwargs"] = True
-        if is_plain(values):
-            extra["args"] = values
-            return core.write(header, extra, values)
-        keeps = "session" not in header
-        exporter = Outgoing(core, call_id, header["to"], me=core.address, keeps=keeps)
+        exporter = Outgoing(core, call_id, header["to"], me=core.address, keeps="session" not in header)
         try:
             extra["args"] = core.encode(values, exporter, "args")
             return core.write(header, extra, values)
@@ -124,8 +120,9 @@ class Caller:
         if name == "heartbeat":
             call.heard = core.now
             return
-        self.calls.pop(call.id)
-        self._end(call)
+        self.calls.take(call.id)
+        if core.exports.sessions or not call.sent:
+            self._end(call)
         if "x" in extra:
             core.levels[sender] = LEVEL
         if call.waiter.done():

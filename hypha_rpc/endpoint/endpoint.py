@@ -160,7 +160,10 @@ class Endpoint:
             return
         try:
             header, offset = read_header(data)
-            self._dispatch(header, data, offset)
+            if header.get("type") == "method":
+                self._method(header, data, offset)
+            else:
+                self._other(header, data, offset)
         except FrameError as error:
             core.port.dropped(str(error))
 
@@ -175,37 +178,22 @@ class Endpoint:
             header.pop(name, None)
             if name in context:
                 header[name] = context[name]
-        self._dispatch(header, data, offset)
-
-    def _dispatch(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
-        kind, sender = header.get("type"), header.get("from")
-        if kind == "method":
-            method = header.get("method")
-            if isinstance(method, str) and isinstance(sender, str):
-                self._method(method, sender, header, (data, offset))
-            else:
-                self.core.port.dropped("a call without method or sender")
-        elif kind == "cancel" or kind == "query":
-            session = header.get("session")
-            if isinstance(sender, str) and isinstance(session, str):
-                self.callee.cancel(sender, session) if kind == "cancel" else self.callee.query(sender, session)
-        elif isinstance(kind, str) and len(kind) <= MAX_ROUTING_TEXT:
-            self.core.port.event(header, read_extra(data, offset) if offset < len(data) else header)
+        if header.get("type") == "method":
+            self._method(header, data, offset)
         else:
-            self.core.port.dropped("a frame without a type")
+            self._other(header, data, offset)
 
-    def _method(self, method: str, sender: str, header: dict[str, Any], payload: tuple[Buffer, int]) -> None:
+    def _method(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
+        """A call, or the answer to one."""
+        method, sender = header.get("method"), header.get("from")
+        if not isinstance(method, str) or not isinstance(sender, str):
+            self.core.port.dropped("a call without method or sender")
+            return
         session, _, name = method.partition(".")
-        data, offset = payload
         if name in _ANSWERS:
             call = self.caller.calls.get(session)
             if call is not None:
-                try:
-                    extra = read_extra(data, offset) if offset < len(data) else header
-                except FrameError as error:
-                    self.caller.unreadable(call, sender, error)
-                else:
-                    self.caller.answer(call, name, sender, extra)
+                self.caller.answer(call, name, sender, read_extra(data, offset) if offset < len(data) else header)
                 return
             if session.startswith(self.core.id_prefix):
                 return  # late answers are normal (protocol §4.3)
@@ -215,6 +203,18 @@ class Endpoint:
             self.callee.refuse_unread(header, sender, error)
             return
         self.callee.serve(method, sender, header, extra)
+
+    def _other(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
+        """A frame of extensions §3, or an event."""
+        kind, sender = header.get("type"), header.get("from")
+        if kind in ("cancel", "query"):
+            session = header.get("session")
+            if isinstance(sender, str) and isinstance(session, str):
+                self.callee.cancel(sender, session) if kind == "cancel" else self.callee.query(sender, session)
+        elif isinstance(kind, str) and len(kind) <= MAX_ROUTING_TEXT:
+            self.core.port.event(header, read_extra(data, offset) if offset < len(data) else header)
+        else:
+            self.core.port.dropped("a frame without a type")
 
     # -- time, peers, links ------------------------------------------------------
 

@@ -86,6 +86,7 @@ class RunningTable:
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, str | None] | int, Running] = {}
+        self.jobs = self._jobs.values()
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -18,7 +18,7 @@ import picows
 from hypha_rpc.transports._engine_log import engine_log
 from hypha_rpc.transports.base import HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
 from hypha_rpc.transports.dial import dispose
-from hypha_rpc.transports.pipe import CUT, Pipe, guarded
+from hypha_rpc.transports.pipe import CUT, Pipe, report_failure
 from hypha_rpc.transports.target import Target
 from hypha_rpc.transports.websocket import Headers, UpgradeFailed, UpgradeRefused
 
@@ -91,7 +91,10 @@ class PicowsTransport(Pipe, picows.WSListener):
         if frame.msg_type is _BINARY and frame.fin and not frame.rsv1 and self._message is None:
             view = frame.get_payload_as_memoryview()
             if self._live:
-                guarded(self._deliver_frame, view)
+                try:
+                    self._deliver_frame(view)
+                except Exception:  # noqa: BLE001 - supervision boundary: a receiver that raises harms no transport
+                    report_failure("on_frame")
             else:
                 self._frame(view)
             _invalidate(view)

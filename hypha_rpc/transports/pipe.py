@@ -308,7 +308,12 @@ def guarded(callback: Callable[..., None], *arguments: object) -> None:
     try:
         callback(*arguments)
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("The receiver of a transport failed in %s", getattr(callback, "__name__", "a callback"))
+        report_failure(getattr(callback, "__name__", "a callback"))
+
+
+def report_failure(where: str) -> None:
+    """Log the exception being handled, which a receiver raised."""
+    _log.exception("The receiver of a transport failed in %s", where)
 
 
 def _parse_object(data: str | bytes | bytearray) -> Mapping[str, Any] | None:

@@ -83,7 +83,8 @@ def read_header(data: Buffer) -> tuple[dict[str, Any], int]:
             `MAX_HEADER` bytes with distinct text keys (and no array of more than 1024 items).
     """
     size = len(data)
-    declared = _declared_size(data, 0) if size else -1
+    first = data[0] if size else 0
+    declared = first & 0x0F if first & 0xF0 == 0x80 else _declared_size(data, 0) if size else -1
     if declared < 0:
         raise FrameError("a frame starts with a msgpack map")
     unpacker = _Unpacker(
@@ -125,7 +126,8 @@ def read_extra(data: Buffer, offset: int) -> dict[str, Any]:
     """
     if offset >= len(data):
         return _EMPTY_EXTRA
-    declared = _declared_size(data, offset)
+    first = data[offset]
+    declared = first & 0x0F if first & 0xF0 == 0x80 else _declared_size(data, offset)
     if declared < 0:
         raise FrameError("the payload of a frame is a msgpack map")
     view = memoryview(data)[offset:]

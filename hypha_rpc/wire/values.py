@@ -382,7 +382,8 @@ def _described(error: Exception) -> str:
 def checked_text(text: str) -> str:
     """Return *text* if it can be UTF-8, else raise."""
     try:
-        text.isascii() or text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError:
         raise SerializationError("text with lone surrogates cannot be sent") from None
     return text

@@ -16,6 +16,7 @@ from hypha.auth.identity import User
 from hypha.broker.origin import Origin
 from hypha.broker.router import Router
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running
+from hypha_rpc.wire.frame import read_header
 
 __all__ = ["Gateway"]
 
@@ -34,6 +35,7 @@ class Gateway:
         self._router = router
         self._loop = asyncio.get_running_loop()
         self._origins: OrderedDict[tuple[str, str], Origin] = OrderedDict()
+        self._addresses: dict[str, Origin] = {}
         self._origin: Origin | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -67,17 +69,24 @@ class Gateway:
         if origin is None:
             origin = self._origins[key] = Origin(f"{workspace}/client-{secrets.token_hex(8)}", workspace, user)
             self._router.locals[origin.address] = self
+            self._addresses[origin.address] = origin
             if len(self._origins) > _MAX_ORIGINS:
                 _, oldest = self._origins.popitem(last=False)
                 del self._router.locals[oldest.address]
+                del self._addresses[oldest.address]
         self._origins.move_to_end(key)
         return origin
 
     # -- LocalPeer -----------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take one stamped frame."""
-        self.endpoint.receive(data, self._loop.time())
+        """Take one stamped frame; what it causes to be sent is sent by whom it came to."""
+        header, _ = read_header(data)
+        self._origin = self._addresses.get(str(header.get("to")))
+        try:
+            self.endpoint.receive(data, self._loop.time())
+        finally:
+            self._origin = None
 
     # -- Port ------------------------------------------------------------------------
 
@@ -87,8 +96,13 @@ class Gateway:
             self._router.send_from_local(frame, self._origin, self)
 
     def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Nothing is served here but the built-in service."""
-        self.endpoint.fail(job, PermissionError("the web gateway serves nothing"), self._loop.time())
+        """Serve the built-in service, the only one here: big answers come in pieces through it (protocol §5)."""
+        try:
+            result = job.target.function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - supervision boundary: becomes the caller's error
+            self.endpoint.fail(job, error, self._loop.time())
+        else:
+            self.endpoint.reply(job, result, self._loop.time())
 
     def cancel(self, job: Running) -> None:
         """Nothing runs here."""

@@ -70,8 +70,11 @@ TABLE = (
     # The two engines are modules of their own, imported by their connector at the first connect.
     room("hypha_rpc.transports.picows_transport", f"{GROUND} hypha_rpc.transports", libraries="picows"),
     room("hypha_rpc.transports.websockets_transport", f"{GROUND} hypha_rpc.transports", libraries="websockets"),
-    room("hypha_rpc.client", CLIENT, libraries="shortuuid", lazy="dotenv httpx2 pydantic numpy nacl"),
-    room("hypha_rpc.utils", CLIENT, lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp"),
+    room("hypha_rpc.schemas", f"{GROUND} hypha_rpc.endpoint"),
+    room("hypha_rpc.case", pure=True),
+    room("hypha_rpc.client", f"{CLIENT} hypha_rpc.schemas", libraries="shortuuid", lazy="dotenv httpx2 pydantic numpy nacl"),
+    room("hypha_rpc.client.runner", ENDPOINT),
+    room("hypha_rpc.utils", f"{CLIENT} hypha_rpc.schemas hypha_rpc.case", lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp"),
     room("hypha_rpc.sync", f"{CLIENT} hypha_rpc.utils"),
     room("hypha_rpc.testing", f"{CLIENT} hypha_rpc.sync"),
     # The package itself hands out names of all rooms, lazily.
@@ -87,12 +90,12 @@ TABLE = (
     room("hypha._version", "hypha_rpc._version"),
     room("hypha.settings", GROUND),
     room("hypha.store", f"{GROUND} hypha.settings", lazy="redis"),
-    room("hypha.broker", f"{GROUND} hypha_rpc.wire hypha.settings", lazy="redis"),
+    room("hypha.broker", f"{GROUND} hypha_rpc.wire hypha.settings", libraries="msgpack", lazy="redis"),
     room("hypha.auth", f"{GROUND} hypha.settings hypha.store", libraries="joserfc", lazy="authlib argon2"),
     room(
         "hypha.doors",
         f"{GROUND} hypha_rpc.wire hypha.settings hypha.broker hypha.auth",
-        libraries="starlette uvicorn picows",
+        libraries="starlette uvicorn picows msgpack",
         lazy="httptools",
     ),
     # The door inside the process speaks to the memory transport of the SDK.
@@ -101,7 +104,13 @@ TABLE = (
         f"{GROUND} hypha_rpc.wire hypha_rpc.transports hypha.doors hypha.settings hypha.broker hypha.auth",
     ),
     room("hypha.gateway", f"{ENDPOINT} hypha.settings hypha.broker hypha.auth"),
-    room("hypha.manager", f"{ENDPOINT} hypha.settings hypha.broker hypha.auth hypha.store"),
+    # The manager's methods run as users' functions do, by the same runner, and show the same schemas.
+    room(
+        "hypha.manager",
+        f"{ENDPOINT} hypha_rpc.schemas hypha_rpc.case hypha_rpc.client.runner hypha.settings hypha.broker"
+        " hypha.auth hypha.store",
+        libraries="msgpack",
+    ),
     room(
         "hypha.web",
         f"{GROUND} hypha_rpc.wire hypha.settings hypha.store hypha.broker hypha.auth"
@@ -114,12 +123,13 @@ TABLE = (
     room("hypha.startup", f"{CLIENT} {SDK}! hypha.settings hypha.doors hypha.auth"),
     room("hypha.cli", f"{GROUND} hypha.settings hypha.auth hypha.store", libraries="cyclopts dotenv"),
     # What puts the rooms together may know them all; so may the helpers beside it.
-    room("hypha.server", f"{SERVER} {SDK}", libraries="starlette uvicorn"),
+    room("hypha.app", f"{SERVER} {SDK}", libraries="starlette"),
+    room("hypha.server", f"{SERVER} {SDK}", libraries="starlette uvicorn", lazy="uvloop"),
     room("hypha.launch", f"{SERVER} {SDK}"),
     room("hypha.utils", f"{SERVER} {SDK}"),
     room("hypha.testing", f"{SERVER} {SDK}", lazy="uvicorn"),
     room("hypha.__main__", SERVER),
-    room("hypha", SERVER),
+    room("hypha", f"{SERVER} hypha_rpc._version"),
 )
 # Names that stand for exactly one module: what lies below them needs a row of its own.
 PACKAGES_ALONE = frozenset({"hypha_rpc", "hypha"})

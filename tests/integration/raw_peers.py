@@ -49,6 +49,7 @@ class RawPeer:
         self.ws = ws
         self.info: dict[str, Any] = {}
         self.deaf = False
+        self.garbage = 0
         self.texts: asyncio.Queue[Any] = asyncio.Queue()
         self.frames: asyncio.Queue[tuple[dict[str, Any], dict[str, Any]]] = asyncio.Queue()
         self._calls: dict[str, asyncio.Future[Any]] = {}
@@ -67,8 +68,14 @@ class RawPeer:
             async for message in self.ws:
                 if isinstance(message, str):
                     self.texts.put_nowait(json.loads(message))
+                    continue
+                try:
+                    header, extra = unpack(message)
+                except ValueError:
+                    # A level-1 receiver checks payloads itself.
+                    self.garbage += 1
                 else:
-                    await self._take(*unpack(message))
+                    await self._take(header, extra)
         except websockets.ConnectionClosed:
             return
 
@@ -83,7 +90,9 @@ class RawPeer:
             else:
                 waiting.set_exception(Rejected(value["_rvalue"]))
         elif method == "services.built-in.ping" and not self.deaf:
-            await self.send({"type": "method", "to": header["from"], "method": f"{header['session']}.resolve"}, {"args": ["pong"]})
+            await self.send(
+                {"type": "method", "to": header["from"], "method": f"{header['session']}.resolve"}, {"args": ["pong"]}
+            )
         else:
             self.frames.put_nowait((header, extra))
 
@@ -119,17 +128,21 @@ class RawPeer:
         """Send a frame."""
         await self.ws.send(pack(header, extra))
 
-    async def call(self, to: str, method: str, *args: Any, timeout_s: float = WAIT_S, **extra: Any) -> Any:
-        """Call, and wait for the answer."""
-        return await asyncio.wait_for(await self.start_call(to, method, *args, **extra), timeout_s)
+    async def call(
+        self, to: str, method: str, *args: Any, extra: Mapping[str, Any] | None = None, timeout_s: float = WAIT_S
+    ) -> Any:
+        """Call, and wait for the answer; *extra* goes into segment 2 as it is."""
+        return await asyncio.wait_for(await self.start_call(to, method, *args, extra=extra), timeout_s)
 
-    async def start_call(self, to: str, method: str, *args: Any, **extra: Any) -> asyncio.Future[Any]:
+    async def start_call(
+        self, to: str, method: str, *args: Any, extra: Mapping[str, Any] | None = None
+    ) -> asyncio.Future[Any]:
         """Call; the answer comes in the future."""
         session = os.urandom(12).hex()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls[session] = future
         header = {"type": "method", "from": self.address, "to": to, "method": method, "session": session}
-        await self.send(header, {"args": list(args), "promise": "*", "t": 30, **extra})
+        await self.send(header, {"args": list(args), "promise": "*", "t": 30, **(extra or {})})
         return future
 
     async def register(self, *services: str, visibility: str = "public") -> None:

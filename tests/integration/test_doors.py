@@ -26,7 +26,9 @@ from tests.integration.raw_peers import (
 
 from hypha.testing import RunningServer, run_server
 
-LEGACY = "Connection rejected, please  upgrade to `hypha-rpc` which pass the authentication information in the first message"
+LEGACY = (
+    "Connection rejected, please  upgrade to `hypha-rpc` which pass the authentication information in the first message"
+)
 
 
 @pytest.fixture(params=["picows", "asgi"], autouse=True)
@@ -244,7 +246,10 @@ async def test_quotas_refuse_the_newcomer_only():
             await again.ws.send(json.dumps({"client_id": "c2", "token": server.token("alice")}))
             message, code, _ = await again.refused()
             assert (message, code) == ("Connection limit exceeded: user alice has 1/1 connections", 1008)
-            async with peer_at(server.ws_url, "c3", token=server.token("bob", **reader)), peer_at(server.ws_url) as full:
+            async with (
+                peer_at(server.ws_url, "c3", token=server.token("bob", **reader)),
+                peer_at(server.ws_url) as full,
+            ):
                 await full.ws.send(json.dumps({"client_id": "c4", "token": server.token("carol", **reader)}))
                 message, code, _ = await full.refused()
                 assert (message, code) == ("Connection limit exceeded: workspace ws-user-alice has 2/2 clients", 1008)
@@ -278,8 +283,19 @@ async def test_early_texts_are_answered_after_connection_info(server: RunningSer
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "[1]", "null", '"ping"', "ping", "", "{", '{"type": "other"}', '{"type": ["ping"]}', "[" * 999,
-     '{"type": "ping", "pad": "' + "x" * 1000 + '"}'],
+    [
+        "[]",
+        "[1]",
+        "null",
+        '"ping"',
+        "ping",
+        "",
+        "{",
+        '{"type": "other"}',
+        '{"type": ["ping"]}',
+        "[" * 999,
+        '{"type": "ping", "pad": "' + "x" * 1000 + '"}',
+    ],
 )
 async def test_other_texts_are_ignored(server: RunningServer, text: str):
     async with peer_at(server.ws_url, "c1") as peer:
@@ -476,7 +492,10 @@ async def test_a_reconnection_token_survives_a_restart(server: RunningServer):
 
 async def test_a_refused_rival_does_not_touch_the_living(server: RunningServer):
     token = server.token("alice")
-    async with peer_at(server.ws_url, "prov", token=token) as living, peer_at(server.ws_url, "c2", token=token) as other:
+    async with (
+        peer_at(server.ws_url, "prov", token=token) as living,
+        peer_at(server.ws_url, "c2", token=token) as other,
+    ):
         await living.register("svc")
         await other.subscribe("client_disconnected", "client_updated", "service_removed")
         rivals = [_refusal(server, "prov", token=token) for _ in range(8)]
@@ -542,7 +561,10 @@ async def test_the_token_of_a_former_holder_moves_nobody(server: RunningServer):
 
 async def test_an_answer_waits_for_a_caller_whose_link_was_cut(server: RunningServer, eventually):
     token = server.token("alice")
-    async with peer_at(server.ws_url, "prov", token=token) as callee, peer_at(server.ws_url, "c1", token=token) as caller:
+    async with (
+        peer_at(server.ws_url, "prov", token=token) as callee,
+        peer_at(server.ws_url, "c1", token=token) as caller,
+    ):
         await callee.register()
         await caller.start_call(callee.address, "services.demo.slow")
         header, _ = await callee.frame()
@@ -566,7 +588,10 @@ async def test_an_answer_waits_for_a_caller_whose_link_was_cut(server: RunningSe
 
 async def test_the_mailbox_is_for_the_same_client_object(server: RunningServer, eventually):
     token = server.token("alice")
-    async with peer_at(server.ws_url, "prov", token=token) as callee, peer_at(server.ws_url, "c1", token=token) as caller:
+    async with (
+        peer_at(server.ws_url, "prov", token=token) as callee,
+        peer_at(server.ws_url, "c1", token=token) as caller,
+    ):
         resume = caller.info["reconnection_token"]
         caller.cut()
         await eventually(lambda: "ws-user-alice/c1" in server.app.router.mailboxes)
@@ -581,7 +606,10 @@ async def test_the_mailbox_is_for_the_same_client_object(server: RunningServer, 
 async def test_the_mailbox_is_bounded(eventually):
     async with run_server(mailbox_frames=3, mailbox_bytes=2000) as server:
         token = server.token("alice")
-        async with peer_at(server.ws_url, "prov", token=token) as callee, peer_at(server.ws_url, "c1", token=token) as caller:
+        async with (
+            peer_at(server.ws_url, "prov", token=token) as callee,
+            peer_at(server.ws_url, "c1", token=token) as caller,
+        ):
             resume = caller.info["reconnection_token"]
             caller.cut()
             await eventually(lambda: "ws-user-alice/c1" in server.app.router.mailboxes)

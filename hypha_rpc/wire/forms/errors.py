@@ -80,7 +80,7 @@ def encode_error(error: BaseException, *, with_trace: bool = True, may_have_run:
     Returns:
         A map of msgpack natives.
     """
-    if isinstance(error, errors.RemoteException):
+    if isinstance(error, errors.RemoteException) and "remote_type" in vars(error):
         name, message, module = error.remote_type, error.remote_message, "builtins"
         trace = error.remote_traceback or f"{name}: {message}"
         may_have_run = may_have_run and error.may_have_run
@@ -173,7 +173,7 @@ def _name_and_message(text: str, trace: str) -> tuple[str, str]:
         return _last_line(text)
     if trace.lstrip().startswith("Traceback (most recent call last)"):
         return _last_line(trace)[0], text
-    match = re.match(r"^([A-Z]\w*(?:Error|Exception)): (.*)$", text, re.DOTALL)
+    match = re.match(r"^((?:[A-Z]\w*)?(?:Error|Exception)): (.*)$", text, re.DOTALL)
     return (match[1], match[2]) if match else ("", text)
 
 

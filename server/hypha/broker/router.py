@@ -62,6 +62,7 @@ class Router:
         self._limits = limits
         self._longest = limits.max_routing_text
         self._full = limits.send_queue_bytes
+        self._crowded = min(_PAUSE_ABOVE, self._full)
         self._clock = clock
         self._pause = pause
         self.connections: dict[str, Connection] = {}
@@ -136,7 +137,7 @@ class Router:
             self._refuse(source, header, target.address, problem)
             return
         pending = target.outlet.pending
-        if pending > _PAUSE_ABOVE:
+        if pending > self._crowded:
             if pending > self._full or target.stuck(pending):
                 self._refuse(source, header, target.address, f"Peer {target.address} is not reading")
                 return
@@ -290,7 +291,7 @@ class Router:
     def _has_room(self, target: Connection) -> bool:
         """Whether *target* reads; what nobody paces is dropped for one that does not."""
         pending = target.outlet.pending
-        if pending <= _PAUSE_ABOVE or (pending <= self._full and not target.stuck(pending)):
+        if pending <= self._crowded or (pending <= self._full and not target.stuck(pending)):
             return True
         self.dropped += 1
         return False

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgpack
-
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.event_log import Event, EventFilter, EventLog
+from hypha.manager.values import packed_size
 
 __all__ = ["EventMethods"]
 
@@ -101,11 +100,7 @@ class EventMethods:
         return [{"event_type": kind, "count": count} for kind, count in counts.items()]
 
     def _add(self, caller: Caller, kind: str, data: Any) -> None:
-        # Only what can be handed out again is kept; a callback or an array of the caller cannot.
-        try:
-            size = len(msgpack.packb(data))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"the data of an event must be plain values: {error}") from error
+        size = packed_size(data, "the data of an event")
         if size > _MAX_DATA:
             raise ValueError(f"the data of an event may have at most {_MAX_DATA} bytes")
         self._log.add(caller.workspace, caller.user.id, kind, data, at=self._now(), size=size + _OVERHEAD)

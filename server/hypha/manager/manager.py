@@ -15,6 +15,7 @@ from hypha.manager.core import Caller, LocalContext, ManagerCore
 from hypha.manager.event_methods import EventMethods
 from hypha.manager.listing import ListingMethods
 from hypha.manager.lookup import LookupMethods
+from hypha.manager.method import Method
 from hypha.manager.peer import ManagerPeer
 from hypha.manager.registration import RegistrationMethods
 from hypha.manager.token_methods import TokenMethods
@@ -59,7 +60,7 @@ class Manager:
             WorkspaceMethods(core),
             self.lookup,
         )
-        self.methods: dict[str, Callable[..., Any]] = {name: _method(groups, name) for name in METHODS}
+        self.methods = {name: Method(_function(groups, name), name) for name in METHODS}
         self._unloading: dict[str, asyncio.TimerHandle] = {}
         peer.offer(self.methods, config)
 
@@ -139,7 +140,7 @@ class Manager:
         await self.peer.close(error)
 
 
-def _method(groups: Sequence[object], name: str) -> Callable[..., Any]:
+def _function(groups: Sequence[object], name: str) -> Callable[..., Any]:
     """The one function of that name among the groups."""
     found: list[Callable[..., Any]] = [getattr(group, name) for group in groups if hasattr(group, name)]
     (function,) = found

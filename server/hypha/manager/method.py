@@ -41,8 +41,19 @@ class Method:
         self.__schema__ = method_schema(function, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        return self._function(*args, **kwargs)
+        """Call the function.
+
+        Raises:
+            TypeError: the arguments do not fit; the text names the method and not our code.
+        """
+        try:
+            return self._function(*args, **kwargs)
+        except TypeError as error:
+            trace = error.__traceback__
+            if trace is not None and trace.tb_next is None:
+                # It was not entered: the arguments are wrong.
+                raise TypeError(f"{self.__name__}() {str(error).partition('() ')[2]}") from None
+            raise
 
 
 def method_schema(function: Callable[..., Any], name: str) -> dict[str, Any]:

@@ -69,10 +69,10 @@ class ManagerPeer(Peers):
         self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)
         self._get_service = self.endpoint.exports.find_service_method("services.built-in.get_service")
 
-    def offer(self, methods: Mapping[str, Callable[..., Any]], config: dict[str, Any]) -> None:
+    def offer(self, methods: Mapping[str, Method], config: dict[str, Any]) -> None:
         """Register the manager's service ``default``."""
         self._prepared.clear()
-        members: dict[str, Any] = {name: Method(function, name) for name, function in methods.items()}
+        members: dict[str, Any] = dict(methods)
         info = {
             "name": "Default workspace management service",
             "type": "generic",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
-import msgpack
-
 from hypha.broker.connections import Connection
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Query, Record
+from hypha.manager.values import packed_size
 from hypha.manager.visibility import BUILT_IN
 from hypha_rpc.addresses import ServiceId, is_valid_service_name
 from hypha_rpc.endpoint import Reference
@@ -119,7 +118,7 @@ class RegistrationMethods:
         )
         _check_info(info)
         limit = self._core.settings.limits.max_service_record
-        if _packed_size(info) > limit:
+        if packed_size(info, "the description of a service") > limit:
             raise ValueError(f"the description of a service may have at most {limit} bytes")
         workspace, client = str(parsed.workspace), str(parsed.client)
         return Record(info["id"], workspace, client, parsed.name, info, self._core.server_id)
@@ -202,14 +201,6 @@ def _check_info(info: dict[str, Any]) -> None:
         raise ValueError("app_id must be text without '/'")
     if not isinstance(info["service_schema"], dict):
         raise ValueError("service_schema must be a map")
-
-
-def _packed_size(info: dict[str, Any]) -> int:
-    # What is stored is handed to others as it is, so it must be plain.
-    try:
-        return len(msgpack.packb(info))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"the description of a service must be made of plain values: {error}") from error
 
 
 def _check_config(config: dict[str, Any]) -> None:

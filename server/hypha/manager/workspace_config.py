@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgpack
+from hypha.manager.values import packed_size
 
 __all__ = ["WorkspaceRequest", "check_name"]
 
@@ -69,7 +69,7 @@ class WorkspaceRequest:
         """
         if not isinstance(config, Mapping):
             raise ValueError("config must be a map")
-        if len(msgpack.packb(dict(config))) > _MAX_CONFIG:
+        if packed_size(dict(config), "the config of a workspace") > _MAX_CONFIG:
             raise ValueError(f"the config of a workspace may have at most {_MAX_CONFIG} bytes")
         name = _text(config, "name")
         workspace_id = _text(config, "id") or name

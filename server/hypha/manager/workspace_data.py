@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgpack
-
 from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.directory import Query
 from hypha.manager.lookup import LookupMethods
+from hypha.manager.values import packed_size
 from hypha.manager.workspaces import Workspace
 
 __all__ = ["WorkspaceDataMethods"]
@@ -51,7 +50,7 @@ class WorkspaceDataMethods:
             environment.pop(key, None)
             return
         limits = self._core.settings.limits
-        if _packed_size(value, "the value of a variable") > limits.max_env_value:
+        if packed_size(value, "the value of a variable") > limits.max_env_value:
             raise ValueError(f"the value of a variable may have at most {limits.max_env_value} bytes")
         if key not in environment and len(environment) >= limits.max_env_variables:
             raise ValueError(f"a workspace may have at most {limits.max_env_variables} variables")
@@ -190,7 +189,7 @@ def _service_type(type_info: Any, limit: int) -> dict[str, Any]:
     for key in ("definition", "config"):
         if not isinstance(entry[key], dict):
             raise ValueError(f"the {key} of a service type must be a map")
-    if _packed_size(entry, "a service type") > limit:
+    if packed_size(entry, "a service type") > limit:
         raise ValueError(f"a service type may have at most {limit} bytes")
     return entry
 
@@ -222,10 +221,3 @@ def _means(bookmark: Mapping[str, Any], wanted: str, caller: Caller) -> bool:
     if bookmark["bookmark_type"] != "service" or marked.name != query.name:
         return False
     return query.client in ("*", marked.client) and (query.bare or query.workspace == marked.workspace)
-
-
-def _packed_size(value: Any, what: str) -> int:
-    try:
-        return len(msgpack.packb(value))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{what} must be made of plain values: {error}") from error

@@ -15,7 +15,7 @@ from hypha.auth.identity import Right, Scope, User, anonymous_user, home_of, roo
 from hypha.auth.secret import Secrets
 from hypha.auth.tokens import TokenService
 from hypha.broker.connections import Connection
-from hypha.broker.presence import Presence
+from hypha.broker.presence import Newcomer, Presence
 from hypha.broker.router import Router
 from hypha.manager.core import ManagerCore, Peers
 from hypha.manager.manager import Manager
@@ -134,11 +134,11 @@ class Client:
         result = self._world.manager.methods[method](*args, **kwargs, context=context)
         return await result if inspect.isawaitable(result) else result
 
-    async def register(self, name: str, **description: Any) -> None:
+    async def register(self, service: str, /, **description: Any) -> None:
         """Register a service; config keys and record keys are told apart by name."""
         record_keys = {"name", "type", "description", "docs", "app_id", "service_schema"}
         record = {key: description.pop(key) for key in list(description) if key in record_keys}
-        await self.call("register_service", {"id": f"{self.id}:{name}", "config": description, **record})
+        await self.call("register_service", {"id": f"{self.id}:{service}", "config": description, **record})
 
     async def introduce(self) -> None:
         """Register the built-in service."""
@@ -190,9 +190,9 @@ class World:
         name = client_id or f"c{self._ids}"
         outlet = FakeOutlet()
         admitted = user.admitted(name, where, right)
-        connection = Connection(where, name, admitted, outlet, level=1, life=f"life-{name}", now=self.clock())
-        connection.writer = right != "r"
-        self.router.attach(connection)
+        family = user.parent or user.id
+        newcomer = Newcomer(where, name, admitted, right, family, level=1, life=f"life-{name}", resumes=False)
+        connection = (await self.presence.join(newcomer, outlet)).connection
         client = Client(self, connection, outlet)
         if right == "r":
             # A reader may not register anything, the built-in service included.
