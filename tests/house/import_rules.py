@@ -72,9 +72,18 @@ TABLE = (
     room("hypha_rpc.transports.websockets_transport", f"{GROUND} hypha_rpc.transports", libraries="websockets"),
     room("hypha_rpc.schemas", f"{GROUND} hypha_rpc.endpoint"),
     room("hypha_rpc.case", pure=True),
-    room("hypha_rpc.client", f"{CLIENT} hypha_rpc.schemas", libraries="shortuuid", lazy="dotenv httpx2 pydantic numpy nacl"),
+    room(
+        "hypha_rpc.client",
+        f"{CLIENT} hypha_rpc.schemas",
+        libraries="shortuuid",
+        lazy="dotenv httpx2 pydantic numpy nacl",
+    ),
     room("hypha_rpc.client.runner", ENDPOINT),
-    room("hypha_rpc.utils", f"{CLIENT} hypha_rpc.schemas hypha_rpc.case", lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp"),
+    room(
+        "hypha_rpc.utils",
+        f"{CLIENT} hypha_rpc.schemas hypha_rpc.case",
+        lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp",
+    ),
     room("hypha_rpc.sync", f"{CLIENT} hypha_rpc.utils"),
     room("hypha_rpc.testing", f"{CLIENT} hypha_rpc.sync"),
     # The package itself hands out names of all rooms, lazily.

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
+from hypha.testing import RunningServer, ServerProcess, free_port, run_server
 from tests.integration.raw_peers import (
     BINARY,
     CLOSE,
@@ -23,8 +28,6 @@ from tests.integration.raw_peers import (
     peer_at,
     socket_at,
 )
-
-from hypha.testing import RunningServer, run_server
 
 LEGACY = (
     "Connection rejected, please  upgrade to `hypha-rpc` which pass the authentication information in the first message"
@@ -677,3 +680,80 @@ async def test_newcomers_get_503_while_the_server_drains():
         with pytest.raises(OSError, match="refused|Connect"):
             async with socket_at(server.url) as late:
                 await late.upgrade()
+
+
+# -- as a process, with the loop and the signals of production --------------------------------------
+
+
+async def test_sigterm_ends_the_process_whatever_clients_do(door: str, tmp_path):
+    process = ServerProcess("--in-memory", folder=tmp_path, env={"HYPHA_DOOR": door, "HYPHA_STATE_DIR": ""})
+    async with (
+        process,
+        socket_at(process.url) as mute,
+        peer_at(process.ws_url, "c1", x=1) as peer,
+    ):
+        await mute.upgrade()
+        info = await mute.hello("mute", x=1)
+        mute.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        # More than the sockets' buffers hold waits for the one that does not read.
+        to = f"{info['workspace']}/mute"
+        for _ in range(12):
+            await peer.send({"type": "method", "to": to, "method": "m"}, {"args": [bytes(1024 * 1024)]})
+        assert await peer.alive()
+        start = time.monotonic()
+        process.signal(signal.SIGTERM)
+        code, _ = await peer.closed()
+        assert code == 1001
+        assert await process.wait() == 0
+        assert time.monotonic() - start < 10
+        log = process.log.read_text()
+        assert "Traceback" not in log
+        assert "ERROR" not in log
+
+
+async def test_the_server_runs_under_a_runner_of_the_operators_choice(tmp_path, eventually):
+    port = free_port()
+    log = tmp_path / "runner.log"
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "HYPHA_IN_MEMORY": "true",
+        "HYPHA_PORT": str(port),
+        "HYPHA_LOGLEVEL": "INFO",
+    }
+    command = [sys.executable, "-m", "uvicorn", "hypha.server:app", "--port", str(port), "--log-level", "warning"]
+    with log.open("wb") as output:
+        child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, env=environ, cwd=tmp_path)
+    try:
+        url = f"ws://127.0.0.1:{port}/ws"
+        await _listening(port)
+        async with peer_at(url, "c1") as peer, peer_at(url) as stranger:
+            assert peer.info["public_base_url"] == f"http://127.0.0.1:{port}"
+            assert await peer.call(peer.manager, "services.default.echo", "hello") == "hello"
+            await stranger.ws.send("nonsense")
+            assert (await stranger.refused())[1] == 1003
+            async with socket_at(url) as raw:
+                raw.writer.write(b"GET /health/readiness HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert b" 200 " in await raw.reader.readline()
+            child.send_signal(signal.SIGTERM)
+            # The runner closes the sockets itself, before it tells the application.
+            assert (await peer.closed())[0] in {1001, 1012}
+        assert await asyncio.wait_for(child.wait(), 10) in {0, -signal.SIGTERM}
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    assert "Traceback" not in log.read_text()
+
+
+async def _listening(port: int) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.transport.abort()
+            return
+    pytest.fail("nobody listens")

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from tests.integration.raw_peers import BINARY, RawPeer, Rejected, pack, peer_at, socket_at, unpack
 
 from hypha.broker.router import SERVER_ONLY
 from hypha.testing import RunningServer, run_server
 from hypha_rpc import connect_to_server
+from tests.integration.raw_peers import BINARY, RawPeer, Rejected, pack, peer_at, socket_at, unpack
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "vectors.json"
 FORGED: dict[str, Any] = {
@@ -463,37 +463,37 @@ async def test_a_frame_too_large_for_a_public_peer_is_rejected(server: RunningSe
 @pytest.mark.parametrize("door", ["picows", "asgi"])
 async def test_who_does_not_read_is_refused_further_frames(door: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYPHA_DOOR", door)
-    async with run_server(send_stall=1.0) as server:
-        async with (
-            socket_at(server.url) as mute,
-            mallory(server, x=1) as sender,
-            peer_at(server.ws_url, "c1", token=server.token("alice")) as other,
-        ):
-            await mute.upgrade()
-            await mute.hello("mute", token=server.token("alice"), x=1)
-            mute.reader._transport.pause_reading()  # type: ignore[attr-defined]
-            connection = server.app.router.connections["ws-user-alice/mute"]
-            frame = {"type": "method", "to": "ws-user-alice/mute", "method": "m", "session": "s"}
-            largest, refused = 0, None
-            async with asyncio.timeout(15):
-                while refused is None:
-                    await sender.send(frame, {"args": [bytes(1024 * 1024)]})
-                    largest = max(largest, connection.outlet.pending)
-                    if not sender.frames.empty():
-                        refused = sender.frames.get_nowait()
-            assert refused[1]["args"][0]["_rvalue"] == "Peer ws-user-alice/mute is not reading"
-            assert largest < 56 * 1024 * 1024
-            # The sender reaches others at once, and so does everybody else.
-            start = time.monotonic()
-            await sender.send({"type": "method", "to": other.address, "method": "m"}, {"args": ["hello"]})
-            assert (await other.frame())[1] == {"args": ["hello"]}
-            assert time.monotonic() - start < 1.0
-            assert await other.alive()
-            # In the end it is let go.
-            deadline = time.monotonic() + 10
-            while "ws-user-alice/mute" in server.app.router.connections:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
+    async with (
+        run_server(send_stall=1.0) as server,
+        socket_at(server.url) as mute,
+        mallory(server, x=1) as sender,
+        peer_at(server.ws_url, "c1", token=server.token("alice")) as other,
+    ):
+        await mute.upgrade()
+        await mute.hello("mute", token=server.token("alice"), x=1)
+        mute.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        connection = server.app.router.connections["ws-user-alice/mute"]
+        frame = {"type": "method", "to": "ws-user-alice/mute", "method": "m", "session": "s"}
+        largest, refused = 0, None
+        async with asyncio.timeout(15):
+            while refused is None:
+                await sender.send(frame, {"args": [bytes(1024 * 1024)]})
+                largest = max(largest, connection.outlet.pending)
+                if not sender.frames.empty():
+                    refused = sender.frames.get_nowait()
+        assert refused[1]["args"][0]["_rvalue"] == "Peer ws-user-alice/mute is not reading"
+        assert largest < 56 * 1024 * 1024
+        # The sender reaches others at once, and so does everybody else.
+        start = time.monotonic()
+        await sender.send({"type": "method", "to": other.address, "method": "m"}, {"args": ["hello"]})
+        assert (await other.frame())[1] == {"args": ["hello"]}
+        assert time.monotonic() - start < 1.0
+        assert await other.alive()
+        # In the end it is let go.
+        deadline = time.monotonic() + 10
+        while "ws-user-alice/mute" in server.app.router.connections:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
 
 
 async def test_events_to_who_does_not_read_are_dropped(monkeypatch: pytest.MonkeyPatch):
@@ -555,7 +555,7 @@ async def test_a_flood_is_slowed_and_not_refused():
 
 
 async def test_an_http_caller_gets_a_result_that_comes_in_pieces(server: RunningServer):
-    """The gateway is a peer of level 1: big answers reach it as chunks."""
+    """The gateway is a peer like any other: big answers reach it piece by piece (protocol §5)."""
     async with connect_to_server(server_url=server.url, client_id="prov", token=server.token("alice")) as client:
         await client.register_service({"id": "svc", "config": {"visibility": "public"}, "big": lambda: "x" * 1_000_000})
         async with socket_at(server.url) as raw:

@@ -14,7 +14,8 @@ from hypha_rpc.addresses import ServiceId
 
 __all__ = ["ListingMethods"]
 
-_KEYS: Final = frozenset({"visibility", "workspace", "client_id", "service_id", "id", "type", "app_id"})
+_PARTS: Final = ("workspace", "visibility", "client_id", "service_id", "type", "app_id")
+_KEYS: Final = frozenset({*_PARTS, "id"})
 # Letters of any script, and what else client ids, service ids and workspaces may hold (security S10, server §2.1).
 _PART: Final = re.compile(r"[\w/|*.@+\- ]*")
 _MAX_PART: Final = 512
@@ -120,7 +121,7 @@ class ListingMethods:
 
 
 def _pattern(query: Any, workspace: str) -> dict[str, str]:
-    pattern = dict.fromkeys(("visibility", "client_id", "service_id", "type", "app_id"), "*")
+    pattern: dict[str, str] = {name: "*" for name in _PARTS}
     pattern["workspace"] = workspace
     if isinstance(query, str) and query:
         pattern.update(_from_text(query, workspace))

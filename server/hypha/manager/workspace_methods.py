@@ -93,7 +93,8 @@ class WorkspaceMethods:
         check_name(request.id, _mounts(core.settings.static_mounts))
         self._check_quota(caller)
         owners = dict.fromkeys((caller.family, *(request.owners or ())))
-        created = Workspace(**{"id": request.id, "name": request.id, **request.given(), "owners": list(owners)})
+        created = Workspace(request.id, request.id, owners=list(owners))
+        created.change(request.given())
         core.workspaces.add(created)
         _log.info("workspace %s was created", created.id)
         info = self._shown(created, caller)
@@ -111,8 +112,7 @@ class WorkspaceMethods:
             raise ValueError("A workspace must keep at least one owner.")
         if existing.id in permissions.SYSTEM_WORKSPACES and request.given().keys() & {"persistent", "read_only"}:
             raise ValueError(f"Workspace {existing.id} belongs to the server: only its texts can be changed.")
-        for name, value in request.given().items():
-            setattr(existing, name, value)
+        existing.change(request.given())
         if request.owners:
             existing.owners[:] = request.owners
             _log.info("owners of workspace %s were changed", existing.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,11 @@ class Workspace:
     service_types: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     bookmarks: list[dict[str, Any]] = field(default_factory=list)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Set attributes by their names."""
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def info(self, *, environs: bool = False, emails: bool = False) -> dict[str, Any]:
         """The workspace info of server §2.2.

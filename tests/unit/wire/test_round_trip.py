@@ -231,5 +231,5 @@ def _holding() -> Any:
 HOLDING = _holding()
 
 
-def encode_second(value: Any) -> Any:  # noqa: N802 - reads as a constant of the test
+def encode_second(value: Any) -> Any:
     return Encoder(HOLDING).encode_arguments([0, value])
