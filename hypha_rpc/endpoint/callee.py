@@ -230,10 +230,10 @@ class Callee:
     def query(self, caller: str, session: str) -> None:
         """*caller* asks what became of call *session* (extensions §3)."""
         job = self.running.find(caller, session)
-        if job is not None:
-            self._sign_of_life(job)
-            return
         lost = Running(caller, self._core.address, session, _NOTHING, "*", None)
+        if job is not None or self._transfers.under_way(caller, session):
+            self._sign_of_life(job or lost)
+            return
         self.fail(lost, CallError("The answer to this call was lost"))
 
     def peer_gone(self, address: str) -> None:

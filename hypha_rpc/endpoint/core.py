@@ -11,7 +11,7 @@ from hypha_rpc.endpoint.ports import Port
 from hypha_rpc.endpoint.references import Incoming, Outgoing
 from hypha_rpc.errors import SerializationError
 from hypha_rpc.wire.frame import FrameWriter
-from hypha_rpc.wire.values import Decoder, Encoder, FormTable, default_forms
+from hypha_rpc.wire.values import Decoder, Encoder, FormTable, default_forms, is_plain
 
 __all__ = ["Core"]
 
@@ -80,8 +80,9 @@ class Core:
         """
         try:
             return self._writer.write(header, extra)
-        except (OverflowError, ValueError) as error:
-            self.encode(values, None, root)
+        except (OverflowError, ValueError, TypeError) as error:
+            if is_plain(values):
+                self.encode(values, None, root)
             raise SerializationError(f"cannot be packed: {error}", root) from error
 
     def send(self, header: dict[str, Any], extra: dict[str, Any] | None = None) -> None:

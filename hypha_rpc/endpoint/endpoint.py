@@ -193,7 +193,12 @@ class Endpoint:
         if name in _ANSWERS:
             call = self.caller.calls.get(session)
             if call is not None:
-                self.caller.answer(call, name, sender, read_extra(data, offset) if offset < len(data) else header)
+                try:
+                    extra = read_extra(data, offset) if offset < len(data) else header
+                except FrameError as error:
+                    self.caller.unreadable(call, sender, error)
+                    return
+                self.caller.answer(call, name, sender, extra)
                 return
             if session.startswith(self.core.id_prefix):
                 return  # late answers are normal (protocol §4.3)

@@ -53,7 +53,7 @@ class Outgoing:
         keeps: True for results (they live on), False for arguments (they end with the call).
     """
 
-    __slots__ = ("_core", "_keeps", "_me", "_peer", "_session", "_session_id")
+    __slots__ = ("_core", "_interfaces", "_keeps", "_me", "_peer", "_session", "_session_id")
 
     def __init__(self, core: Core, session_id: str, peer: str, *, me: str, keeps: bool) -> None:
         self._core = core
@@ -62,6 +62,7 @@ class Outgoing:
         self._me = me
         self._keeps = keeps
         self._session: Session | None = None
+        self._interfaces: list[str] = []
 
     def export_function(self, function: Callable[..., Any]) -> Mapping[str, Any]:
         """Name *function*; one that is a proxy already passes on as what it stands for."""
@@ -109,6 +110,7 @@ class Outgoing:
             service_id, {**members, "_dispose": disposer}, config, announce=False, allowed_caller=self._peer
         )
         core.exports.add(service)
+        self._interfaces.append(service_id)
         interface["_rintf_service_id"] = service_id
         travels: dict[str, Any] = {"_rintf": True, "_rintf_service_id": service_id}
         for key, value in (*members.items(), ("_dispose", disposer)):
@@ -137,6 +139,8 @@ class Outgoing:
         if self._session is not None:
             self._core.exports.close_session(self._session_id)
             self._session = None
+        while self._interfaces:
+            self._core.exports.remove(self._interfaces.pop())
 
 
 class Incoming:

@@ -67,6 +67,10 @@ class Transfers:
         self._active[transfer.name] = transfer
         transfer.start()
 
+    def under_way(self, target: str, key: str) -> bool:
+        """Whether the answer to call *key* of *target* is being sent in pieces."""
+        return (target, key) in self._active
+
     def abandon(self, key: str) -> None:
         """Nobody wants transfer *key* any more: stop, and let the receiver forget the pieces."""
         transfer = self._active.pop(key, None)

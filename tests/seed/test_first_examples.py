@@ -1,5 +1,7 @@
 """The first two examples of the getting-started document, as written but for the port, as two processes."""
 
+# ruff: noqa: W293 - the examples are kept to the letter
+
 from __future__ import annotations
 
 import asyncio

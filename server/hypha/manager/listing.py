@@ -121,7 +121,7 @@ class ListingMethods:
 
 
 def _pattern(query: Any, workspace: str) -> dict[str, str]:
-    pattern: dict[str, str] = {name: "*" for name in _PARTS}
+    pattern: dict[str, str] = dict.fromkeys(_PARTS, "*")
     pattern["workspace"] = workspace
     if isinstance(query, str) and query:
         pattern.update(_from_text(query, workspace))
