@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -193,7 +193,7 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def run_server(port: int = 0, **settings: Any) -> AsyncIterator[RunningServer]:
+async def run_server(port: int = 0, **settings: Any) -> AsyncGenerator[RunningServer, None]:
     """Run a server in this loop for the length of a ``with`` block.
 
     Args:

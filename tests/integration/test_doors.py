@@ -448,7 +448,7 @@ async def test_a_living_client_yields_to_its_reconnection_token_at_once(server: 
             assert await other.call("ws-user-alice/prov", "services.built-in.ping", "ping") == "pong"
             assert other.frames.empty(), "no event is sent for the change itself"
             await new.register("svc")
-            header, extra = await other.frame()
+            header, _extra = await other.frame()
             assert header["type"] == "client_connected"
             assert header["data"] == {"id": "ws-user-alice/prov", "workspace": "ws-user-alice", "resumed": True}
 

@@ -145,20 +145,19 @@ class PeerSocket:
         self.dismiss(refusal.close_code, refusal.message)
 
     async def _handshake(self, text: str) -> None:
-        context = self._context
         try:
             decided = await self._decide(text)
             arrival = await self._join(decided)
+            # From the moment the connection was made nothing waits: the socket is still there.
+            self.connection = arrival.connection
+            self._context.enter(decided)
+            self._open(arrival)
         except Refusal as refusal:
             self._refuse(refusal)
         except Exception:  # noqa: BLE001 - supervision boundary: one handshake must not end the door
             _log.exception("a handshake failed")
             # No error frame: it would end the client for good (protocol §1.5).
             self.dismiss(1011, "internal error")
-        else:
-            # From the moment the connection was made to here nothing has waited: the socket is still there.
-            context.enter(decided)
-            self._open(arrival)
 
     async def _decide(self, text: str) -> Admission:
         context = self._context
@@ -183,7 +182,6 @@ class PeerSocket:
 
     def _open(self, arrival: Arrival) -> None:
         """Send ``connection_info``, then what was kept, then answer what was asked meanwhile."""
-        self.connection = arrival.connection
         self._stop_waiting()
         if self._admitted is not None:
             self._admitted()

@@ -42,11 +42,12 @@ async def problem_of_picows() -> str | None:
 async def _converse(fast: Any) -> bytes:
     loop = asyncio.get_running_loop()
     door = SimpleNamespace(context=SimpleNamespace(limits=Limits()), listener=fast.echo_listener)
+    handover = _Handover(fast.Bridge(door))
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
         client.setblocking(False)
         await loop.sock_connect(client, listener.getsockname())
         accepted, _ = listener.accept()
-        transport, _ = await loop.connect_accepted_socket(lambda: _Handover(fast.Bridge(door)), accepted)
+        transport, _ = await loop.connect_accepted_socket(lambda: handover, accepted)
         try:
             await loop.sock_sendall(client, _REQUEST)
             answer = await _read_until(client, b"\r\n\r\n")

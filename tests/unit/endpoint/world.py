@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
-from hypha_rpc.wire.frame import pack_pairs, read_header, restamp
+from hypha_rpc.wire.frame import FrameWriter, pack_pairs, read_frame, read_header, restamp
 
 
 class Outcome:
@@ -64,6 +64,10 @@ class Later:
     def answer(self, value: Any) -> None:
         assert self.job is not None and self.peer is not None
         self.peer.endpoint.reply(self.job, value, self.peer.world.now)
+
+    def fail(self, error: BaseException) -> None:
+        assert self.job is not None and self.peer is not None
+        self.peer.endpoint.fail(self.job, error, self.peer.world.now)
 
 
 class Peer:
@@ -140,6 +144,28 @@ class Peer:
         return stats
 
 
+class Wire:
+    """An intercept that writes down what passes, and loses what it is told to lose."""
+
+    def __init__(self, world: World, *, lose: Callable[[dict[str, Any]], bool] = lambda header: False) -> None:
+        self.frames: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self.lose = lose
+        world.intercept = self
+
+    def __call__(self, sender: str, frame: bytes) -> list[bytes]:
+        header, extra = read_frame(frame)
+        self.frames.append((sender, header, extra))
+        return [] if self.lose(header) else [frame]
+
+    def methods(self, sender: str | None = None) -> list[str]:
+        """Method ids (or types) of the frames so far, without their session ids."""
+        return [
+            header.get("method", header["type"]).rpartition(".")[2]
+            for by, header, _ in self.frames
+            if sender in (None, by)
+        ]
+
+
 class World:
     """Peers, the frames between them, and the time.
 
@@ -159,6 +185,18 @@ class World:
 
     def post(self, sender: str, frame: bytes) -> None:
         self.frames.append((sender, frame))
+
+    def inject(self, sender: str, header: dict[str, Any], extra: dict[str, Any] | None = None) -> None:
+        """Send a frame made by hand in the name of *sender* and let the world run."""
+        self.post(sender, FrameWriter().write(header, extra))
+        self.run()
+
+    def leave(self, address: str) -> None:
+        """A peer goes away for good, and everybody is told."""
+        gone = self.peers.pop(address)
+        for peer in self.peers.values():
+            peer.endpoint.peer_gone(address, self.now)
+        gone.endpoint.close(ConnectionError("gone"))
 
     def deliver_one(self) -> None:
         """Stamp the oldest frame as a server would and hand it over."""
