@@ -17,6 +17,7 @@ import picows
 
 from hypha_rpc.transports._engine_log import engine_log
 from hypha_rpc.transports.base import HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
+from hypha_rpc.transports.burst import masked_messages
 from hypha_rpc.transports.dial import dispose
 from hypha_rpc.transports.pipe import CUT, Pipe, report_failure
 from hypha_rpc.transports.target import Target
@@ -26,6 +27,12 @@ __all__ = ["PicowsTransport", "upgrade"]
 
 #: picows writes the frame header into this much room in front of the payload.
 HEAD_ROOM = bytes(14)
+#: Frames up to this size are collected in a burst.
+BURST_FRAME = 8192
+#: So many are written at once.
+BURST_LENGTH = 8
+#: Two small frames closer than this are a burst.
+BURST_S = 0.00005
 _JOIN = bytearray().join
 READ_BUFFER = 64 * 1024
 
@@ -76,6 +83,9 @@ class PicowsTransport(Pipe, picows.WSListener):
         super().__init__(limits)
         self._ws: picows.WSTransport | None = None
         self._message: bytearray | None = None
+        self._burst: list[bytes] = []
+        self._holding = False
+        self._sent_at = float("-inf")
         self._message_is_text = False
         self._peer_closed: Closed | None = None
 
@@ -88,6 +98,9 @@ class PicowsTransport(Pipe, picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """Deliver a whole binary message at once; everything else is rare."""
+        last = frame.last_in_buffer
+        if not last and not self._holding:
+            self._hold_back()
         if frame.msg_type is _BINARY and frame.fin and not frame.rsv1 and self._message is None:
             view = frame.get_payload_as_memoryview()
             if self._live:
@@ -100,6 +113,8 @@ class PicowsTransport(Pipe, picows.WSListener):
             _invalidate(view)
         else:
             self._rare_frame(transport, frame)
+        if last and self._burst:
+            self._write_burst()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         """The socket is gone."""
@@ -172,20 +187,59 @@ class PicowsTransport(Pipe, picows.WSListener):
     # ------------------------------------------------------------------ writing
 
     def send(self, parts: Sequence[Buffer]) -> None:
-        """Send the concatenation of *parts* as one frame; dropped once closing."""
+        """Send the concatenation of *parts* as one frame; dropped once closing.
+
+        A frame that comes alone is written at once. Small ones that follow each other
+        closely, or that answer several frames of one read, leave in one write.
+        """
+        if self._closing or self._ws is None:
+            return
+        size = sum(map(len, parts))
+        if size <= BURST_FRAME:
+            now = self._loop.time()
+            if not self._holding and now - self._sent_at < BURST_S:
+                self._hold_back()
+            if self._holding:
+                self._burst.append(b"".join(parts))
+                if len(self._burst) >= BURST_LENGTH:
+                    # The peers begin while the rest of the burst is still being made.
+                    self._write_burst()
+                    self._holding = True
+                return
+            self._sent_at = now
+        elif self._burst:
+            self._write_burst()
         # One copy: the header and the mask are written into this very buffer.
-        if not self._closing and self._ws is not None:
-            self._ws.send_reuse_external_bytearray(_BINARY, _JOIN((HEAD_ROOM, *parts)), 14)
+        self._ws.send_reuse_external_bytearray(_BINARY, _JOIN((HEAD_ROOM, *parts)), 14)
+
+    def _hold_back(self) -> None:
+        """Collect small frames until the loop's next turn, or the end of the read."""
+        self._holding = True
+        self._loop.call_soon(self._write_burst)
+
+    def _write_burst(self) -> None:
+        """Write what was collected; idempotent."""
+        self._holding = False
+        burst, self._burst = self._burst, []
+        ws = self._ws
+        if not burst or ws is None or ws.is_disconnected or ws.is_close_frame_sent:
+            return
+        if len(burst) == 1:
+            ws.send_reuse_external_bytearray(_BINARY, _JOIN((HEAD_ROOM, burst[0])), 14)
+        else:
+            ws.underlying_transport.write(masked_messages(burst))
 
     def _write_frame(self, parts: Sequence[Buffer]) -> None:
         self.send(parts)
 
     def _write_text(self, text: str) -> None:
         if self._ws is not None:
+            self._write_burst()
             self._ws.send(_TEXT, text.encode())
 
     def _write_close(self, code: int, reason: str) -> None:
         if self._ws is not None:
+            self._write_burst()
             self._ws.send_close(code, reason.encode())  # type: ignore[arg-type]  # any code, not only those with a name
 
     def _hang_up(self) -> None:

@@ -231,6 +231,16 @@ async def test_a_first_message_that_is_too_large_is_never_taken(server: RunningS
         assert await raw.close_code() == 1009
 
 
+async def test_a_newcomer_gets_no_room_for_more_than_a_first_message(server: RunningServer, door: str):
+    if door == "asgi":
+        pytest.skip("an ASGI application sees whole messages only")
+    async with socket_at(server.url) as raw:
+        await raw.upgrade()
+        whole = raw.frame(BINARY, bytes(10_000_000))
+        raw.writer.write(whole[:200_000])
+        assert await raw.close_code() == 1009
+
+
 async def test_too_many_handshakes_get_503_and_room_comes_back(eventually):
     async with run_server(max_concurrent_connections=2) as server:
         async with socket_at(server.url) as one, socket_at(server.url) as two, socket_at(server.url) as three:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import picows
 
 from hypha.auth.admission import LEGACY_QUERY_REASON
+from hypha.doors.batch import BURST_LENGTH, Batch, binary_header
 from hypha.doors.closing import NO_CODE, code_of, reason_of
 from hypha.doors.context import DoorContext
 from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket
@@ -59,6 +60,7 @@ class PicowsDoor:
 
     def __init__(self, context: DoorContext, path: str) -> None:
         self.context = context
+        self.batch = Batch()
         self._path = path
 
     def protocol(self, config: Any, server_state: Any, app_state: Any) -> Bridge:
@@ -74,7 +76,7 @@ class PicowsDoor:
             return _LegacyListener()
         if self.context.busy(bridge.address):
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, b"try again later")
-        return _Listener(self.context, bridge)
+        return _Listener(self.context, bridge, self.batch)
 
 
 def _refusal(status: HTTPStatus, body: bytes) -> picows.WSUpgradeResponseWithListener:
@@ -190,7 +192,8 @@ def echo_listener(request: picows.WSUpgradeRequest, bridge: Bridge) -> picows.WS
 class _Listener(picows.WSListener):
     """Messages of one socket: puts fragments together, answers PING and CLOSE."""
 
-    def __init__(self, context: DoorContext, bridge: Bridge) -> None:
+    def __init__(self, context: DoorContext, bridge: Bridge, batch: Batch) -> None:
+        self._batch = batch
         self._context = context
         self._bridge = bridge
         self._max_binary = context.limits.max_frame_bytes
@@ -205,10 +208,13 @@ class _Listener(picows.WSListener):
         bridge = self._bridge
         bridge.ws = transport
         _tune(transport.underlying_transport.get_extra_info("socket"))
-        self._peer = PeerSocket(self._context, _Outlet(transport), bridge.address, admitted=bridge.trust)
+        self._peer = PeerSocket(self._context, _Outlet(transport, self._batch), bridge.address, admitted=bridge.trust)
         self._on_binary = self._peer.on_binary
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        batch, last = self._batch, frame.last_in_buffer
+        if not last and not batch.open:
+            batch.begin()
         try:
             if frame.msg_type is _BINARY and frame.fin and self._kind is None and not frame.rsv1:
                 self._on_binary(frame.get_payload_as_memoryview())
@@ -216,6 +222,8 @@ class _Listener(picows.WSListener):
                 self._rare(transport, frame, self._peer)
         except Exception:  # noqa: BLE001 - supervision boundary: a frame never ends the switch
             _log.exception("a frame could not be handled")
+        if last and batch.open:
+            batch.flush()
 
     def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame, peer: PeerSocket) -> None:
         kind = frame.msg_type
@@ -291,10 +299,12 @@ def _tune(sock: socket.socket | None) -> None:
 class _Outlet:
     """`Outlet` over a picows transport."""
 
-    __slots__ = ("_closer", "_pauses", "_transport", "_waiting")
+    __slots__ = ("_batch", "_closer", "_held", "_pauses", "_transport", "_waiting")
 
-    def __init__(self, transport: picows.WSTransport) -> None:
+    def __init__(self, transport: picows.WSTransport, batch: Batch) -> None:
         self._transport = transport
+        self._batch = batch
+        self._held: list[Buffer] = []
         self._waiting = transport.underlying_transport.get_write_buffer_size
         self._pauses = 0
         self._closer: asyncio.TimerHandle | None = None
@@ -305,16 +315,37 @@ class _Outlet:
 
     def send(self, parts: Sequence[Buffer]) -> None:
         size = sum(map(len, parts))
+        if size <= _SMALL and self._batch.open:
+            if not self._held:
+                self._batch.add(self)
+            self._held.append(binary_header(size))
+            # The payload's buffer is valid during this call only.
+            self._held.append(b"".join(parts))
+            if len(self._held) >= 2 * BURST_LENGTH:
+                # The receiver begins while the rest of the batch is still being routed.
+                self.flush()
+            return
+        if self._held:
+            self.flush()
         if size <= _SMALL:
             self._transport.send(_BINARY, b"".join(parts))
         else:
             # The engine writes its header into the head-room: the payload is copied once.
             self._transport.send_reuse_external_bytearray(_BINARY, _JOIN((_HEADROOM, *parts)), len(_HEADROOM))
 
+    def flush(self) -> None:
+        """Write what was held while a batch was open (`batch.Flushable`)."""
+        held, self._held = self._held, []
+        transport = self._transport
+        if held and not (transport.is_disconnected or transport.is_close_frame_sent):
+            transport.underlying_transport.write(b"".join(held))
+
     def send_control(self, message: dict[str, Any]) -> None:
+        self.flush()
         self._transport.send(_TEXT, json.dumps(message, separators=(",", ":")).encode())
 
     def close(self, code: int, reason: str) -> None:
+        self.flush()
         transport = self._transport
         if not transport.is_disconnected and not transport.is_close_frame_sent:
             transport.send_close(code, reason_of(reason).encode())  # type: ignore[arg-type]  # plain integers, too

@@ -182,8 +182,7 @@ def _session(world: World) -> str:
 def test_an_answer_that_cannot_be_read_settles_its_call(world: World, cons: Peer) -> None:
     outcome = cons.call("ws/silent", "services.demo.x")
     header, _ = answer(_session(world), "resolve")
-    world.post("ws/silent", _raw(header, b"\x81\xa4args\x91\xc1"))
-    world.run()
+    world.inject_broken("ws/silent", header)
     with pytest.raises(errors.ProtocolError):
         outcome.value()
     assert not any(cons.stats().values())
@@ -196,23 +195,14 @@ def test_an_answer_that_describes_no_value_settles_its_call_with_the_path(world:
         outcome.value()
 
 
-def _raw(header: dict[str, Any], payload: bytes) -> bytes:
-    from hypha_rpc.wire import FrameWriter
-
-    return FrameWriter().write(header) + payload
-
-
 def test_a_call_that_cannot_be_read_is_rejected_at_once(world: World, cons: Peer, prov: Peer) -> None:
     wire = Wire(world)
     header = {"type": "method", "to": "ws/prov", "method": "services.demo.add", "session": "s1"}
-    world.post("ws/cons", _raw(header, b"\x81\xa4args\x91\xc1"))
-    wire.lose = lambda header: False
-    world.run()
+    world.inject_broken("ws/cons", header)
     _, rejected, extra = wire.frames[-1]
     assert rejected["method"] == "s1.reject"
     assert extra["args"][0]["_rerr"]["may_have_run"] is False
-    world.post("ws/cons", _raw({**header, "session": None}, b"\x81\xa4args\x91\xc1"))
-    world.run()
+    world.inject_broken("ws/cons", {**header, "session": None})
     assert len(prov.drops) == 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
-from hypha_rpc.wire.frame import FrameWriter, pack_pairs, read_frame, read_header, restamp
+from hypha_rpc.wire.frame import FrameError, FrameWriter, pack_pairs, read_extra, read_header, restamp
 
 
 class Outcome:
@@ -153,7 +153,11 @@ class Wire:
         world.intercept = self
 
     def __call__(self, sender: str, frame: bytes) -> list[bytes]:
-        header, extra = read_frame(frame)
+        header, offset = read_header(frame)
+        try:
+            extra = read_extra(frame, offset)
+        except FrameError:
+            extra = {}
         self.frames.append((sender, header, extra))
         return [] if self.lose(header) else [frame]
 
@@ -189,6 +193,11 @@ class World:
     def inject(self, sender: str, header: dict[str, Any], extra: dict[str, Any] | None = None) -> None:
         """Send a frame made by hand in the name of *sender* and let the world run."""
         self.post(sender, FrameWriter().write(header, extra))
+        self.run()
+
+    def inject_broken(self, sender: str, header: dict[str, Any], payload: bytes = b"\x81\xa4args\x91\xc1") -> None:
+        """Send a frame whose second segment makes no sense."""
+        self.post(sender, FrameWriter().write(header) + payload)
         self.run()
 
     def leave(self, address: str) -> None:

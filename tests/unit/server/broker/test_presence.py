@@ -102,10 +102,12 @@ async def test_eight_rivals_for_a_silent_client_leave_one(world: World):
     assert not winners[0].connection.waiting_for_life
 
 
-async def test_a_client_that_leaves_while_it_is_asked_makes_room(world: World):
+async def test_a_client_that_leaves_while_it_is_asked_makes_room_at_once():
+    world = World(replace_ping_timeout=30.0)
     old, outlet = await world.join("c1")
     outlet.on_ping = lambda: world.presence.leave(old, clean=True)
-    new, _ = await world.join("c1")
+    async with asyncio.timeout(1):
+        new, _ = await world.join("c1")
     assert world.router.connections["ws/c1"] is new
 
 
@@ -240,6 +242,7 @@ async def test_a_freed_id_is_held(world: World, after: float, user_id: str, righ
     world.presence.sweep()
     if let_in:
         await world.join("c1", user_id=user_id, right=right)
+        assert not world.presence._held, "it is remembered for the next time it is freed only"
     else:
         with pytest.raises(Taken):
             await world.join("c1", user_id=user_id, right=right)
