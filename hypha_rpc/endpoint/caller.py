@@ -10,7 +10,7 @@ from hypha_rpc.endpoint.core import Core
 from hypha_rpc.endpoint.options import LEVEL
 from hypha_rpc.endpoint.ports import Reference, Waiter
 from hypha_rpc.endpoint.references import Outgoing
-from hypha_rpc.endpoint.transfers import Transfers
+from hypha_rpc.endpoint.transfers import ChunkedSend, Transfers
 from hypha_rpc.errors import CallTimeout, ConnectionLost, PeerGone, SerializationError, TooManyPending
 from hypha_rpc.wire.forms.errors import remote_error
 from hypha_rpc.wire.values import ATOMS, is_plain
@@ -181,6 +181,11 @@ class Caller:
     def expire(self) -> None:
         """Settle the calls whose callee has been silent for too long."""
         for call in self.calls.expired(self._core.now):
+            if isinstance(call.waiter, ChunkedSend) and self._core.now - call.waiter.heard <= call.limit:
+                # On a slow link a piece waits for those before it; while they arrive nobody is silent.
+                call.heard = call.waiter.heard
+                self.calls.add(call)
+                continue
             self._end(call)
             text = f"Method call timed out: {call.target}:{call.method}, context: silent for {call.limit:g} s"
             if not call.waiter.done():

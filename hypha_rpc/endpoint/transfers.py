@@ -99,7 +99,19 @@ class Transfers:
 class ChunkedSend:
     """One frame under way in pieces; the `Waiter` of its own steps."""
 
-    __slots__ = ("_answers", "_owner", "_pieces", "_stage", "_unanswered", "call", "key", "name", "over", "target")
+    __slots__ = (
+        "_answers",
+        "_owner",
+        "_pieces",
+        "_stage",
+        "_unanswered",
+        "call",
+        "heard",
+        "key",
+        "name",
+        "over",
+        "target",
+    )
 
     def __init__(
         self, owner: Transfers, target: str, frame: bytes, *, key: str, answers: bool, call: Call | None
@@ -114,6 +126,7 @@ class ChunkedSend:
         # The key of an answer is the caller's choice; two callers may choose the same.
         self.name = call.id if call is not None else (target, key)
         self.call = call
+        self.heard = owner.steps.now()
         self.over = False
         if call is not None:
             call.sent = False
@@ -129,8 +142,9 @@ class ChunkedSend:
     def set_result(self, result: Any, /) -> None:
         """One step was answered (`Waiter`)."""
         self._unanswered -= 1
+        self.heard = self._owner.steps.now()
         if self.call is not None:
-            self.call.heard = self._owner.steps.now()
+            self.call.heard = self.heard
         if self._stage == "process":
             self._end(None)
             return
@@ -154,7 +168,9 @@ class ChunkedSend:
         """Stop sending and let the receiver forget the pieces."""
         if not self.over:
             self.over = True
-            self._forget_pieces()
+            if self._stage != "process":
+                # After that the receiver has taken them: an answer that overtakes the last step's ends the call.
+                self._forget_pieces()
 
     def _forget_pieces(self) -> None:
         self._owner.steps.step(self.target, _METHOD + "remove", [self.key], _Nobody())

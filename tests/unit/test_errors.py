@@ -1,4 +1,4 @@
-"""The tree of errors is what its module says (exemplars of use: ``except TimeoutError``, ``except RemoteException``)."""
+"""The tree of errors is what its module says (``except TimeoutError``, ``except RemoteException``)."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class _Builder:
             self._built[name] = Any
             schema = self._definitions.get(name)
             built = self._type(schema) if isinstance(schema, dict) else Any
-            if not (isinstance(built, type) and issubclass(built, self._pydantic.BaseModel)):
+            if not (isinstance(built, type) and issubclass(built, self._pydantic.BaseModel)):  # pyright: ignore[reportArgumentType]
                 del self._built[name]
                 return built
             self._built[name] = built

@@ -81,6 +81,7 @@ class _PeersAreNoErrors(logging.Filter):
         "Unsupported upgrade request",
         "Invalid UTF-8 sequence",
         "ASGI callable returned without",
+        "Cancel 0 running",
     )
 
     def filter(self, record: logging.LogRecord) -> bool:

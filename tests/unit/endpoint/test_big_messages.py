@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hypha_rpc import errors
+from hypha_rpc.wire import FrameWriter
 from tests.unit.endpoint.world import Later, Peer, Wire, World
 
 BIG = b"x" * 20_000
@@ -61,7 +62,9 @@ def test_a_big_result_arrives_under_the_key_of_its_call(world: World, cons: Peer
     wire = Wire(world)
     assert cons.ask("ws/prov", "services.demo.make", 50_000) == b"y" * 50_000
     session = wire.frames[0][1]["session"]
-    steps = [extra["args"] for by, header, extra in wire.frames if by == "ws/prov" and header["method"].startswith(CACHE)]
+    steps = [
+        extra["args"] for by, header, extra in wire.frames if by == "ws/prov" and header["method"].startswith(CACHE)
+    ]
     assert {args[0] for args in steps} == {session}
     assert {args[-1] for args in steps} == {True}, "an answer restarts the clock of its call"
     assert empty(cons, prov)
@@ -119,32 +122,34 @@ def test_at_most_thirty_steps_are_unanswered(world: World, cons: Peer, prov: Pee
     assert 25 <= most <= 31
 
 
+def slowly(world: World, *, seconds: float, least: int) -> None:
+    """Deliver what is under way, one frame in so many seconds."""
+    delivered = 0
+    while world.frames:
+        world.deliver_one()
+        delivered += 1
+        world.now += seconds
+        for peer in world.peers.values():
+            peer.endpoint.tick(world.now)
+    assert delivered >= least
+
+
 def test_the_clock_of_a_call_stands_while_its_request_is_under_way(world: World, cons: Peer, prov: Peer) -> None:
-    outcome = cons.call("ws/prov", "services.demo.later", BIG)
-    for _ in range(46):
-        # Slower than the limit altogether, but never silent for long.
-        if world.frames:
-            world.deliver_one()
-            world.now += 5
-            for peer in (cons, prov):
-                peer.endpoint.tick(world.now)
-    world.run()
+    outcome = cons.call("ws/prov", "services.demo.later", b"x" * 100_000)
+    # Each piece is answered after 54 s, but something is answered all the time.
+    slowly(world, seconds=0.9, least=200)
     assert not outcome.done()
     prov.later[0].answer("in time")
     world.run()
     assert outcome.value() == "in time"
+    assert empty(cons, prov)
 
 
 def test_each_step_of_an_answer_restarts_the_clock_of_the_call(world: World, cons: Peer, prov: Peer) -> None:
     outcome = cons.call("ws/prov", "services.demo.make", 100_000)
-    world.deliver_one()
-    for _ in range(100):
-        if world.frames:
-            world.deliver_one()
-            world.now += 5
-            cons.endpoint.tick(world.now)
-    world.run()
+    slowly(world, seconds=0.9, least=200)
     assert len(outcome.value()) == 100_000
+    assert empty(cons, prov)
 
 
 @pytest.mark.parametrize("lost", ["create", "set", "process"])
@@ -255,8 +260,6 @@ def rejected(answer: dict[str, Any]) -> str:
 
 
 def frame_of(header: dict[str, Any], extra: dict[str, Any]) -> bytes:
-    from hypha_rpc.wire import FrameWriter
-
     return FrameWriter().write(header, extra)
 
 
@@ -303,7 +306,9 @@ def test_an_unknown_key_is_said_in_the_known_words(world: World, prov: Peer, con
     assert "Message with key k does not exists." in rejected(step(world, "ws/cons", name, "k", *args))
 
 
-def test_a_key_that_exists_is_said_in_the_known_words_and_may_be_overwritten(world: World, prov: Peer, cons: Peer) -> None:
+def test_a_key_that_exists_is_said_in_the_known_words_and_may_be_overwritten(
+    world: World, prov: Peer, cons: Peer
+) -> None:
     step(world, "ws/cons", "create", "k")
     text = rejected(step(world, "ws/cons", "create", "k"))
     assert text.startswith("Message with the same key (k) already exists in the cache store")
@@ -339,7 +344,6 @@ def test_an_index_must_be_in_bounds(world: World, prov: Peer, cons: Peer, index:
 
 def test_a_heartbeat_needs_a_call_to_the_sender(world: World, cons: Peer, prov: Peer) -> None:
     assert "session does not exist anymore: k" in rejected(step(world, "ws/cons", "create", "k", True))
-    world.peer("ws/other")
     outcome = prov.call("ws/other", "services.a.b")
     (call,) = prov.endpoint.caller.calls
     assert rejected(step(world, "ws/cons", "create", call.id, True))

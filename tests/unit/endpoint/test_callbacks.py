@@ -8,7 +8,7 @@ import pytest
 
 from hypha_rpc import errors
 from hypha_rpc.endpoint import Reference
-from tests.unit.endpoint.world import Outcome, Peer, Proxy, Wire, World, is_proxy
+from tests.unit.endpoint.world import Later, Outcome, Peer, Proxy, Wire, World, is_proxy
 
 
 @pytest.fixture
@@ -24,8 +24,6 @@ class _Keeper:
         self._held = held
 
     def __call__(self, value: Any) -> Any:
-        from tests.unit.endpoint.world import Later
-
         self._held.append(value)
         return Later()
 
@@ -311,7 +309,9 @@ def test_a_function_of_a_result_given_back_is_the_function_itself(world: World, 
     assert seen == [made]
 
 
-def test_a_method_of_a_service_given_back_keeps_its_rules(world: World, cons: Peer, prov: Peer, kept: list[Proxy]) -> None:
+def test_a_method_of_a_service_given_back_keeps_its_rules(
+    world: World, cons: Peer, prov: Peer, kept: list[Proxy]
+) -> None:
     prov.offer("own", {"f": lambda context: context["from"]}, visibility="protected", require_context=True)
     proxy = cons.ask("ws/prov", "services.built-in.get_service", "own")["f"]
     cons.ask("ws/prov", "services.keep.give", proxy)
@@ -327,7 +327,9 @@ def test_a_proxy_knows_the_level_of_its_owner(world: World, prov: Peer, kept: li
 
 
 @pytest.mark.parametrize("promise", ["*", True, False, None])
-def test_a_proxy_calls_in_the_way_its_owner_asked_for(world: World, cons: Peer, prov: Peer, kept: list[Proxy], promise: Any) -> None:
+def test_a_proxy_calls_in_the_way_its_owner_asked_for(
+    world: World, cons: Peer, prov: Peer, kept: list[Proxy], promise: Any
+) -> None:
     sent(world, "ws/cons", method_map("ws/cons", "services.x.f") | {"_rpromise": promise})
     wire = Wire(world)
     kept[0]()

@@ -135,9 +135,7 @@ def test_late_and_repeated_answers_are_ignored_silently(world: World, cons: Peer
     assert cons.drops == []
 
 
-@pytest.mark.parametrize(
-    ("args", "result"), [((), None), ((7,), 7), ((7, 8), 7)], ids=["none", "one", "two"]
-)
+@pytest.mark.parametrize(("args", "result"), [((), None), ((7,), 7), ((7, 8), 7)], ids=["none", "one", "two"])
 def test_a_resolve_with_any_number_of_arguments_settles(world: World, cons: Peer, args: Any, result: Any) -> None:
     outcome = cons.call("ws/silent", "services.demo.x")
     session = _session(world)

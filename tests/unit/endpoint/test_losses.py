@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypha_rpc import errors
+from hypha_rpc.wire import FrameWriter
 from tests.unit.endpoint.world import Outcome, Peer, Wire, World
 
 
@@ -160,8 +161,6 @@ def test_a_query_while_the_answer_is_on_its_way_in_pieces_is_a_sign_of_life(worl
 
 
 def _query(session: str) -> bytes:
-    from hypha_rpc.wire import FrameWriter
-
     return FrameWriter().write({"type": "query", "to": "ws/prov", "session": session})
 
 
@@ -237,6 +236,7 @@ def test_a_request_in_pieces_fails_with_the_link_and_did_not_run(world: World, p
         outcome.value()
     assert not caught.value.may_have_run
     assert not any(cons.stats().values()), "its steps are forgotten with it"
+    world.frames.clear()
     cons.endpoint.link_up(world.now, resumed=True)
     prov.endpoint.peer_gone("ws/chunky", world.now)
     world.run()

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from hypha_rpc import errors
-from hypha_rpc.objects import ObjectProxy
 from hypha_rpc.endpoint import Service
+from hypha_rpc.objects import ObjectProxy
+from hypha_rpc.wire import FrameWriter
 from tests.unit.endpoint.world import Peer, Wire, World
 
 
@@ -95,8 +96,6 @@ def test_the_address_comes_before_the_permission(world: World, stranger: Peer, p
 
 
 def _stamped(header: dict[str, Any], extra: dict[str, Any], sender: str) -> bytes:
-    from hypha_rpc.wire import FrameWriter
-
     return FrameWriter().write({**header, "from": sender, "ws": sender.partition("/")[0], "user": {"id": "u"}}, extra)
 
 
@@ -200,7 +199,9 @@ def test_only_exported_paths_can_be_called(cons: Peer, prov: Peer, path: str) ->
     assert "Method expired or not found" in refused(cons, f"services.s.{path}")
 
 
-@pytest.mark.parametrize("method", ["services.keys", "services.built-in", "services.s.echo.__globals__.x", "services..echo", "services"])
+@pytest.mark.parametrize(
+    "method", ["services.keys", "services.built-in", "services.s.echo.__globals__.x", "services..echo", "services"]
+)
 def test_the_tables_themselves_cannot_be_walked(cons: Peer, prov: Peer, method: str) -> None:
     prov.offer("s", {"echo": lambda value=None: value})
     assert "not found" in refused(cons, method)
@@ -250,7 +251,13 @@ def test_the_context_is_what_the_header_says(world: World, cons: Peer, prov: Pee
 def test_a_name_in_the_second_segment_changes_nothing(
     world: World, cons: Peer, prov: Peer, told: list[Any], name: str
 ) -> None:
-    header = {"type": "method", "to": "ws/prov", "method": "services.who.am_i", "session": "s1", "ctx": {"from": "ws/root"}}
+    header = {
+        "type": "method",
+        "to": "ws/prov",
+        "method": "services.who.am_i",
+        "session": "s1",
+        "ctx": {"from": "ws/root"},
+    }
     world.inject("ws/cons", header, {"args": [], "promise": "*", "t": 15, name: {"id": "root"}, "forged": True})
     (context,) = told
     assert (context["from"], context["ws"], context["user"]) == ("ws/cons", "ws", {"id": "ws/cons"})
@@ -282,8 +289,6 @@ def test_a_user_that_cannot_be_decoded_is_a_rejection(world: World, cons: Peer, 
     wire = Wire(world)
     header, extra = call_to("ws/prov", "services.who.am_i")
     frame = {**header, "from": "ws/cons", "ws": "ws", "user": {"x": {"_rtype": "set", "_rvalue": 5}}}
-    from hypha_rpc.wire import FrameWriter
-
     prov.endpoint.receive(FrameWriter().write(frame, extra), world.now)
     world.run()
     assert wire.frames[-1][1]["method"] == "s1.reject"
@@ -322,7 +327,9 @@ def test_a_diverted_promise_is_answered_to_the_caller(world: World, cons: Peer, 
     assert [header["to"] for sender, header, _ in wire.frames if sender == "ws/prov"] == ["ws/cons"]
 
 
-@pytest.mark.parametrize("header", [{"method": 5}, {"method": None}, {}, {"method": "services.demo.add", "session": [1]}])
+@pytest.mark.parametrize(
+    "header", [{"method": 5}, {"method": None}, {}, {"method": "services.demo.add", "session": [1]}]
+)
 def test_a_header_of_odd_types_harms_nobody(world: World, cons: Peer, prov: Peer, header: dict[str, Any]) -> None:
     world.inject("ws/cons", {"type": "method", "to": "ws/prov", **header}, {"promise": "*"})
     for kind in (5, None, ["x"], {"a": 1}, "", "x" * 5000):

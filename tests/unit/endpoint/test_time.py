@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hypha_rpc import errors
-from tests.unit.endpoint.world import Later, Peer, Wire, World
+from hypha_rpc.endpoint import Reference
+from tests.unit.endpoint.world import Later, Outcome, Peer, Wire, World
 
 PROMISES = pytest.mark.parametrize("promise", ["*", True], ids=["compact", "explicit"])
 
@@ -122,9 +123,6 @@ def test_a_late_answer_after_silence_is_ignored(world: World, cons: Peer, prov: 
 
 
 def test_a_call_may_have_its_own_limit(world: World, cons: Peer) -> None:
-    from hypha_rpc.endpoint import Reference
-    from tests.unit.endpoint.world import Outcome
-
     quick = Outcome()
     cons.endpoint.call(Reference("ws/nobody", "services.a.b"), [], None, quick, world.now, silence_s=2)
     interface = cons.call("ws/nobody", "services._rintf_x.f")
@@ -150,9 +148,6 @@ def test_the_port_is_woken_in_time_for_everything(world: World, cons: Peer, prov
 
 
 def test_an_earlier_deadline_wakes_the_port_earlier(world: World, cons: Peer) -> None:
-    from hypha_rpc.endpoint import Reference
-    from tests.unit.endpoint.world import Outcome
-
     for silence in (50.0, 20.0, 40.0, 5.0):
         cons.endpoint.call(Reference("ws/nobody", "a.b"), [], None, Outcome(), world.now, silence_s=silence)
     assert min(cons.wishes) == world.now + 5
@@ -177,7 +172,9 @@ def test_two_calls_of_one_caller_beat_each_on_their_own(world: World, cons: Peer
     assert beats(wire) == 1
 
 
-def test_nothing_beats_for_a_function_that_answered_while_it_was_being_tracked(world: World, cons: Peer, prov: Peer) -> None:
+def test_nothing_beats_for_a_function_that_answered_while_it_was_being_tracked(
+    world: World, cons: Peer, prov: Peer
+) -> None:
     class Eager(Later):
         """Answers before the driver has told the endpoint that it goes on."""
 

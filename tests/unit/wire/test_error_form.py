@@ -94,7 +94,8 @@ def test_a_call_to_a_peer_that_was_not_there_did_not_run() -> None:
 
 
 def test_an_asynchronous_public_method_sends_its_traceback_as_the_message() -> None:
-    trace = 'Traceback (most recent call last):\n  File "x", line 1, in f\n    raise ValueError("two\\nlines")\nValueError: two\nlines\n'
+    frames = '  File "x", line 1, in f\n    raise ValueError("two\\nlines")\n'
+    trace = f"Traceback (most recent call last):\n{frames}ValueError: two\nlines\n"
     arrived = received({"_rtype": "error", "_rvalue": trace, "_rtrace": f"Exception: {trace}"})
     assert isinstance(arrived, ValueError)
     assert arrived.remote_message == "two\nlines"

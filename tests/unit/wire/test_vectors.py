@@ -20,7 +20,7 @@ from tests.unit.wire import vectors
 from tests.unit.wire.same import same
 
 
-class Color(str, enum.Enum):
+class Color(enum.StrEnum):
     RED = "red"
 
 
