@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypha_rpc.client.proxies import RemoteFunction, RemoteGenerator
 from hypha_rpc.client.runner import Runner
+from hypha_rpc.client.ticker import Ticker
 
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
@@ -21,7 +22,6 @@ __all__ = ["Driver"]
 _log = logging.getLogger("hypha_rpc.client")
 _KEEP_FRAMES: Final = 1024
 _KEEP_BYTES: Final = 64 * 1024 * 1024
-_SLACK_S: Final = 0.01
 
 
 class Pipe(Protocol):
@@ -36,8 +36,7 @@ class Driver:
 
     def __init__(self, rpc: RPC) -> None:
         self._rpc = rpc
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._ticker = Ticker(self._tick)
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self.runner = Runner()
@@ -67,12 +66,7 @@ class Driver:
 
     def wake(self, at: float) -> None:
         """Tick at about *at*; one timer serves them all."""
-        if at >= self._timer_at - _SLACK_S:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._rpc.loop.call_at(at + _SLACK_S, self._tick)
+        self._ticker.wake(at)
 
     def event(self, header: dict[str, Any], extra: dict[str, Any]) -> None:
         """An event arrived."""
@@ -103,18 +97,11 @@ class Driver:
 
     def close(self) -> list[asyncio.Task[None]]:
         """Stop the timer and all functions; returns their tasks to await."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = float("inf")
+        self._ticker.close()
         self._kept.clear()
         self.pipe = None
         return self.runner.close()
 
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        now = self._rpc.loop.time()
+    def _tick(self, now: float) -> float | None:
         wishes = (self._rpc.endpoint.tick(now), self._rpc.expire(now))
-        for at in wishes:
-            if at is not None:
-                self.wake(at)
+        return min((at for at in wishes if at is not None), default=None)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from hypha.auth.identity import User
 from hypha.broker.origin import Origin
 from hypha.broker.router import Router
+from hypha_rpc.client.ticker import Ticker
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running
 from hypha_rpc.wire.frame import read_header
 
@@ -37,11 +38,10 @@ class Gateway:
         self._origins: OrderedDict[tuple[str, str], Origin] = OrderedDict()
         self._addresses: dict[str, Origin] = {}
         self._origin: Origin | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
         options = EndpointOptions(share_traces=False, connection_type="http", max_pending=100_000)
         address = f"ws-anonymous/gateway-{secrets.token_hex(8)}"
         self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)
+        self._ticker = Ticker(self.endpoint.tick)
 
     def call(
         self, user: User, workspace: str, target: tuple[str, str], args: list[Any], kwargs: dict[str, Any]
@@ -109,11 +109,7 @@ class Gateway:
 
     def wake(self, at: float) -> None:
         """Tick at about *at*."""
-        if at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = at
-            self._timer = self._loop.call_at(at + 0.01, self._tick)
+        self._ticker.wake(at)
 
     def event(self, header: dict[str, Any], extra: dict[str, Any]) -> None:
         """Events are not for the gateway."""
@@ -129,16 +125,9 @@ class Gateway:
     def dropped(self, reason: str) -> None:
         """A frame was refused."""
 
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        at = self.endpoint.tick(self._loop.time())
-        if at is not None:
-            self.wake(at)
-
     def close(self, error: BaseException) -> None:
         """Fail what is under way."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._ticker.close()
         self.endpoint.close(error)
 
 

@@ -79,6 +79,7 @@ TABLE = (
         lazy="dotenv httpx2 pydantic numpy nacl",
     ),
     room("hypha_rpc.client.runner", ENDPOINT),
+    room("hypha_rpc.client.ticker"),
     room(
         "hypha_rpc.utils",
         f"{CLIENT} hypha_rpc.schemas hypha_rpc.case",
@@ -112,12 +113,12 @@ TABLE = (
         "hypha.doors.inproc",
         f"{GROUND} hypha_rpc.wire hypha_rpc.transports hypha.doors hypha.settings hypha.broker hypha.auth",
     ),
-    room("hypha.gateway", f"{ENDPOINT} hypha.settings hypha.broker hypha.auth"),
+    room("hypha.gateway", f"{ENDPOINT} hypha_rpc.client.ticker hypha.settings hypha.broker hypha.auth"),
     # The manager's methods run as users' functions do, by the same runner, and show the same schemas.
     room(
         "hypha.manager",
-        f"{ENDPOINT} hypha_rpc.schemas hypha_rpc.case hypha_rpc.client.runner hypha.settings hypha.broker"
-        " hypha.auth hypha.store",
+        f"{ENDPOINT} hypha_rpc.schemas hypha_rpc.case hypha_rpc.client.runner hypha_rpc.client.ticker"
+        " hypha.settings hypha.broker hypha.auth hypha.store",
         libraries="msgpack",
     ),
     room(

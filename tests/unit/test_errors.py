@@ -1,4 +1,4 @@
-"""The tree of errors is what its module says (``except TimeoutError``, ``except RemoteException``)."""
+"""The tree of errors is what its module says, for ``except TimeoutError`` and ``except RemoteException`` alike."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from hypha.manager.core import Peers
 from hypha.manager.method import Method
 from hypha.settings import Limits
 from hypha_rpc.client.runner import Runner
+from hypha_rpc.client.ticker import Ticker
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
 from hypha_rpc.endpoint.catalog import describe_service
 
@@ -53,8 +54,6 @@ class ManagerPeer(Peers):
         self._router = router
         self._user = root_user()
         self._runner = Runner()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
         self._loop = asyncio.get_running_loop()
         self._prepared: dict[str, bytes] = {}
         self.address = address
@@ -67,6 +66,7 @@ class ManagerPeer(Peers):
             share_traces=False,
         )
         self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)
+        self._ticker = Ticker(self.endpoint.tick)
         self._get_service = self.endpoint.exports.find_service_method("services.built-in.get_service")
 
     def offer(self, methods: Mapping[str, Method], config: dict[str, Any]) -> None:
@@ -137,11 +137,7 @@ class ManagerPeer(Peers):
 
     def wake(self, at: float) -> None:
         """Tick at about *at*."""
-        if at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = at
-            self._timer = self._loop.call_at(at + 0.01, self._tick)
+        self._ticker.wake(at)
 
     def event(self, header: dict[str, Any], extra: dict[str, Any]) -> None:
         """The manager takes calls only."""
@@ -158,16 +154,9 @@ class ManagerPeer(Peers):
         """A frame to the manager was refused."""
         _log.debug("a frame to the manager was dropped: %.200s", reason)
 
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        at = self.endpoint.tick(self._loop.time())
-        if at is not None:
-            self.wake(at)
-
     async def close(self, error: BaseException) -> None:
         """Stop everything."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._ticker.close()
         self.endpoint.close(error)
         tasks = self._runner.close()
         if tasks:
