@@ -89,11 +89,6 @@ class Link:
         self.reconnects = 0
 
     @property
-    def up(self) -> bool:
-        """Whether a transport is open."""
-        return self._transport is not None
-
-    @property
     def transport(self) -> Transport | None:
         """The open transport, if any."""
         return self._transport

@@ -25,6 +25,7 @@ from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
 from hypha_rpc.endpoint.options import CHUNK_SIZE
+from hypha_rpc.endpoint.references import Outgoing
 from hypha_rpc.errors import ConnectionLost, HyphaError
 from hypha_rpc.objects import ObjectProxy
 from hypha_rpc.schemas import service_schema
@@ -97,8 +98,6 @@ class RPC(LegacyViews):
         self.session = Session(self, silent=silent)
         self.server_level = 0
         self.manager_address = "*/"
-        self._server_refused: BaseException | None = None
-        self._disconnecting = False
         for codec in (codecs or {}).values():
             self.register_codec(codec)
         self._legacy = LegacyConnection(self, connection) if connection is not None else None
@@ -159,7 +158,6 @@ class RPC(LegacyViews):
     def link_gave_up(self, error: BaseException) -> None:
         """The server refused for good (`LinkListener`)."""
         _log.warning("Server refused reconnection: %s", error)
-        self._server_refused = error
         self._finish(ConnectionLost(f"Connection is closed: Server refused reconnection: {error}"))
 
     # -- calls -------------------------------------------------------------------
@@ -366,8 +364,6 @@ class RPC(LegacyViews):
 
     def encode(self, obj: Any, session_id: str | None = None) -> Any:
         """The wire form of *obj*; functions need a session, so only values can be encoded here."""
-        from hypha_rpc.endpoint.references import Outgoing
-
         core = self.endpoint.core
         exporter = Outgoing(core, session_id or core.new_id(), core.address, me=core.address, keeps=True)
         return Encoder(core.forms, exporter, core.options.wire).encode(obj)

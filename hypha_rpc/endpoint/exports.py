@@ -142,11 +142,6 @@ class ExportTable:
                 del self._targets[path]
         return service
 
-    def paths(self, service_id: str) -> list[str]:
-        """Dotted paths of the functions of a service."""
-        service = self.services.get(service_id)
-        return [target.name for target in self._targets.values() if service is not None and target.service is service]
-
     def open_session(self, session: Session) -> None:
         """Make the functions of *session* callable."""
         self.sessions[session.id] = session

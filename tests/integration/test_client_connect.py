@@ -287,8 +287,9 @@ async def test_serve_ends_when_disconnected_for_good(server_url):
     server = await connect_to_server(server_url=server_url)
     serving = asyncio.ensure_future(server.serve())
     await asyncio.sleep(0)
+    assert not serving.done()
     await server.disconnect()
-    await asyncio.wait_for(serving, 5)
+    assert await asyncio.wait_for(serving, 5) is None
 
 
 async def test_a_call_from_another_thread_is_a_clear_error(anonymous):

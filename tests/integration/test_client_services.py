@@ -297,7 +297,7 @@ async def test_a_call_is_sent_when_made(pair):  # B052
     service = await pair.consumer.get_service("svc")
     pending = service.knock()
     await asyncio.wait_for(arrived.wait(), 5)
-    await pending
+    assert await pending is None
 
 
 async def test_calls_fit_all_of_asyncio(pair):  # B053, B062

@@ -75,7 +75,6 @@ class Router:
         )
         self.manager: LocalPeer | None = None
         self.locals: dict[str, LocalPeer] = {}
-        self.routed = 0
         self.dropped = 0
 
     # -- who is there ------------------------------------------------------------
@@ -150,7 +149,6 @@ class Router:
             stamp = source.origin.name
         else:
             stamp = source.origin.stamp(target.workspace)
-        self.routed += 1
         segment = self._stamped(header, target.address, stamp)
         target.outlet.send((segment, data[offset:]) if offset < len(data) else (segment,))
 
@@ -167,7 +165,6 @@ class Router:
 
     def _deliver(self, target: Connection, origin: Origin, header: dict[str, Any], payload: Buffer) -> None:
         segment = self._stamped(header, target.address, origin.stamp(target.workspace))
-        self.routed += 1
         target.outlet.send((segment, payload) if len(payload) else (segment,))
 
     @staticmethod
@@ -182,14 +179,12 @@ class Router:
         if self.manager is None or not to.startswith("*/manager"):
             self._refuse(source, header, to, f"Target peer {to} is not connected")
             return
-        self.routed += 1
         self.manager.receive(self._stamped(header, to, source.origin.home) + bytes(payload))
 
     def _absent(self, source: Connection, header: dict[str, Any], to: str, payload: Buffer) -> None:
         """No connection here: a local peer takes it, a mailbox keeps it, or the call ends (server §2.9)."""
         local = self.locals.get(to)
         if local is not None:
-            self.routed += 1
             local.receive(self._stamped(header, to, source.origin.stamp(workspace_of(to))) + bytes(payload))
             return
         if to in self.mailboxes and header.get("session") is None and _is_answer(header.get("method")):
