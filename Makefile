@@ -20,6 +20,7 @@ LINTED  := hypha_rpc server tests $(wildcard bench examples)
 # A stamp tells that its folder is up to date with the files that describe it.
 VENV_STAMP   := $(VENV)/.stamp
 PUBLIC_STAMP := $(PUBLIC)/.stamp
+PUBLIC_NODE_STAMP := tests/interop/.cache/npm/package-lock.json
 JS_PACKAGE   := $(wildcard js/package.json)
 JS_MODULES   := $(if $(JS_PACKAGE),js/node_modules/.stamp)
 JS_DIST      := $(if $(JS_PACKAGE),js/dist/.stamp)
@@ -140,7 +141,12 @@ interop: setup interop-setup ## Our client and server against the public ones
 	@$(PYTEST) tests/interop $(ARGS)
 
 .PHONY: interop-setup
-interop-setup: $(PUBLIC_STAMP) ## Install the public packages into .venv-public
+interop-setup: $(PUBLIC_STAMP) $(PUBLIC_NODE_STAMP) ## Install the public packages into .venv-public (and tests/interop/.cache)
+
+$(PUBLIC_NODE_STAMP): tests/interop/package.json tests/interop/package-lock.json
+	@echo "[interop-setup] installing the public JavaScript client into $(@D)"
+	@mkdir -p $(@D) && cp tests/interop/package.json $(@D) && cd $(@D) && cp ../../package-lock.json . \
+		&& npm ci --silent --no-audit --no-fund && touch package-lock.json
 
 $(PUBLIC_STAMP): constraints-public.txt | $(VENV_STAMP)
 	@echo "[interop-setup] installing the public packages into $(PUBLIC)"
@@ -160,6 +166,10 @@ test-js: $(JS_DIST) ## Types, lint and tests of js/
 bench: setup interop-setup ## Measure against the public packages (ARGS=--quick)
 	@$(BIN)/python bench/run.py $(ARGS)
 
+.PHONY: faults
+faults: setup interop-setup ## Break things under our pair and the public pair (ARGS=--quick, ARGS="--only server_restart")
+	@$(BIN)/python -m tests.faults.run $(ARGS)
+
 # ------------------------------------------------------------------------------------ maintain
 
 .PHONY: constraints
@@ -173,5 +183,5 @@ hooks: $(VENV_STAMP) ## Run `make check` on changed files before every commit
 .PHONY: clean
 clean: ## Remove everything that the commands above made
 	rm -rf $(VENV) $(PUBLIC) build dist wheels server/build server/dist js/node_modules js/dist
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/pyodide/.cache tests/pyodide/node_modules
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/pyodide/.cache tests/pyodide/node_modules tests/interop/.cache
 	find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +

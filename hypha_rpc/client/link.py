@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from hypha_rpc.client.logs import pick
 from hypha_rpc.client.options import ConnectOptions
 from hypha_rpc.errors import AuthenticationFailed, ConnectionFailed, ConnectionLost
 from hypha_rpc.transports.base import (
@@ -44,6 +45,9 @@ class LinkListener(Protocol):
 
     async def link_up(self, info: dict[str, Any]) -> None:
         """A transport is open; raising `ConnectionFailed` or `ConnectionLost` makes the link try again."""
+
+    def link_writable(self) -> None:
+        """The transport has room again after it had none."""
 
     def link_down(self, closed: Closed) -> None:
         """The transport is gone; the link is redialling."""
@@ -78,6 +82,7 @@ class Link:
         self._connector = connector
         self._options = options
         self._life = life
+        self._log = pick(options.logger, _log)
         self._listener = listener
         self._transport: Transport | None = None
         self._line: _Line | None = None
@@ -217,7 +222,7 @@ class Link:
                 self._give_up(error)
                 return False
             except (ConnectionFailed, ConnectionLost, TimeoutError, OSError) as error:
-                _log.debug("reconnecting failed: %s", error)
+                self._log.debug("reconnecting failed: %s", error)
                 continue
             return True
         return False
@@ -239,15 +244,15 @@ class Link:
         next_ping = loop.time() + interval if interval > 0 else float("inf")
         next_refresh = loop.time() + self._refresh_interval()
         while not lost.done():
-            pause = min(next_ping, next_refresh) - loop.time()
+            pause = min(next_ping, next_refresh, line.heard + self._longest_silence(interval)) - loop.time()
             await asyncio.wait([lost], timeout=max(pause, 0.0) if pause < float("inf") else None)
             now = loop.time()
             if lost.done():
                 break
+            if now - line.heard >= self._longest_silence(interval):
+                transport.close(1011, "keep-alive timed out")
+                return Closed(1006, "keep-alive timed out")
             if now >= next_ping:
-                if self._is_silent(line.silence(now), interval):
-                    transport.close(1011, "keep-alive timed out")
-                    return Closed(1006, "keep-alive timed out")
                 transport.send_control({"type": "ping"})
                 next_ping = now + interval
             if now >= next_refresh:
@@ -255,10 +260,10 @@ class Link:
                 next_refresh = now + self._refresh_interval()
         return lost.result()
 
-    def _is_silent(self, silence: float, interval: float) -> bool:
-        """Whether a pong is overdue; anything that arrives is a sign of life."""
+    def _longest_silence(self, interval: float) -> float:
+        """When a pong is overdue, in seconds since anything arrived: all that arrives is a sign of life."""
         patience = self._options.ping_timeout
-        return patience is not None and silence > interval + max(patience, 0.0)
+        return float("inf") if patience is None or interval <= 0 else interval + max(patience, 0.0)
 
     def _refresh_interval(self) -> float:
         wanted = self._options.token_refresh_interval
@@ -277,48 +282,48 @@ class Link:
         if kind == "reconnection_token" and isinstance(message.get("reconnection_token"), str):
             self.reconnection_token = message["reconnection_token"]
         elif kind == "error":
-            _log.warning("the server reports: %.200s", message.get("message"))
+            self._log.warning("the server reports: %.200s", message.get("message"))
 
 
 class _Line:
-    """The receiver of one transport: what a former transport still says is not heard (`Receiver`)."""
+    """The receiver of one transport: what a former transport still says is not heard (`Receiver`).
 
-    __slots__ = ("_heard", "_receive", "_signs", "_time", "link", "lost")
+    Attributes:
+        heard: when anything arrived last.
+    """
+
+    __slots__ = ("_receive", "_time", "_writable", "heard", "link", "lost")
 
     def __init__(self, link: Link, listener: LinkListener) -> None:
         loop = asyncio.get_running_loop()
         self.link: Link | None = link
         self.lost: asyncio.Future[Closed] = loop.create_future()
         self._receive = listener.receive
+        self._writable = listener.link_writable
         self._time = loop.time
-        self._heard = loop.time()
-        self._signs = False
+        self.heard = loop.time()
 
     def on_frame(self, data: Buffer) -> None:
         """A frame arrived."""
         if self.link is not None:
-            self._signs = True
-            self._receive(data, self._time())
+            self.heard = now = self._time()
+            self._receive(data, now)
 
     def on_control(self, message: Mapping[str, Any]) -> None:
         """A control message arrived."""
         if self.link is not None:
-            self._signs = True
+            self.heard = self._time()
             self.link.arrived(message)
 
     def on_writable(self) -> None:
         """The send queue has drained."""
+        if self.link is not None:
+            self._writable()
 
     def on_closed(self, closed: Closed) -> None:
         """The transport is gone."""
         if not self.lost.done():
             self.lost.set_result(closed)
-
-    def silence(self, now: float) -> float:
-        """Seconds since the last look that found a sign of life; frames only raise a flag."""
-        if self._signs:
-            self._signs, self._heard = False, now
-        return now - self._heard
 
     def detach(self) -> None:
         """Hear nothing more of this transport."""

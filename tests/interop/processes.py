@@ -54,6 +54,16 @@ class Process:
         """Whether the process has not ended."""
         return self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; harmless when the process has ended."""
+        if self.running:
+            self._child.send_signal(number)
+
     def _read(self) -> None:
         stdout = self._child.stdout
         if stdout is None:

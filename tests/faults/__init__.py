@@ -1,0 +1,1 @@
+"""Faults of real processes and real sockets, ours beside the public packages (RELIABILITY §1)."""
