@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hypha_rpc.endpoint.exports import exported_members
 
-__all__ = ["function_schema", "parse_docstring", "service_schema"]
+__all__ = ["argument_texts", "function_schema", "parse_docstring", "service_schema"]
 
 _TYPES: Final[dict[Any, str]] = {
     int: "integer",
@@ -55,19 +55,27 @@ def parse_docstring(doc: str | None) -> tuple[str, dict[str, str]]:
     return "\n".join(description).strip(), arguments
 
 
-def function_schema(function: Callable[..., Any], name: str) -> dict[str, Any]:
+def argument_texts(doc: str | None) -> dict[str, str]:
+    """The descriptions of arguments in a docstring, by name."""
+    return parse_docstring(doc)[1]
+
+
+def function_schema(function: Callable[..., Any], name: str | None = None) -> dict[str, Any]:
     """The schema of *function*: its own ``__schema__``, else one derived from signature and docstring.
 
     Args:
         function: any callable.
-        name: the key it has in its service; becomes the schema's name.
+        name: the key it has in its service; becomes the schema's name. Its own if not given.
 
     Returns:
         ``{"name", "description", "parameters"}``; the parameter ``context`` is left out.
     """
     given = getattr(function, "__schema__", None)
     if isinstance(given, dict):
-        return {**given, "name": name}
+        return {**given, "name": name or given.get("name")}
+    if name is None:
+        own = getattr(function, "__name__", None)
+        name = own if isinstance(own, str) else type(function).__name__
     description, texts = parse_docstring(getattr(function, "__doc__", None))
     properties: dict[str, Any] = {}
     required: list[str] = []
@@ -102,12 +110,12 @@ def _without_context(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "parameters": trimmed}
 
 
-def service_schema(node: Any, name: str = "", *, skip_context: bool = False) -> Any:
+def service_schema(node: Any, name: str | None = None, skip_context: bool = False) -> Any:
     """Mirror a service: functions as schemas, values as their types, maps and lists recurse.
 
     Args:
         node: a service, or a member of one.
-        name: key of *node*.
+        name: key of *node*; of a function its own name if not given.
         skip_context: the service requires the context: leave that parameter out of given schemas, too.
     """
     if isinstance(node, Mapping):
@@ -115,7 +123,7 @@ def service_schema(node: Any, name: str = "", *, skip_context: bool = False) -> 
             key: service_schema(value, key, skip_context=skip_context) for key, value in exported_members(dict(node))
         }
     if isinstance(node, (list, tuple)):
-        return [service_schema(value, str(index), skip_context=skip_context) for index, value in enumerate(node)]
+        return [service_schema(value, skip_context=skip_context) for value in node]
     if callable(node):
         return _function_entry(node, name, skip_context)
     if isinstance(node, bool):
@@ -127,7 +135,7 @@ def service_schema(node: Any, name: str = "", *, skip_context: bool = False) -> 
     return {"type": "null"} if node is None else {}
 
 
-def _function_entry(function: Callable[..., Any], name: str, skip_context: bool) -> dict[str, Any]:
+def _function_entry(function: Callable[..., Any], name: str | None, skip_context: bool) -> dict[str, Any]:
     try:
         schema = function_schema(function, name)
     except (TypeError, ValueError):

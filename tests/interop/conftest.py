@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +54,25 @@ def matrix(both_sides: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield matrix
     finally:
         matrix.close()
+
+
+@pytest.fixture(scope="session")
+def node_modules(both_sides: None) -> Path:
+    """The folder with the public JavaScript client: the one that HYPHA_PUBLIC_NODE_MODULES names, or made here."""
+    given = os.environ.get("HYPHA_PUBLIC_NODE_MODULES")
+    if given:
+        return Path(given)
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.fail("node and npm are needed", pytrace=False)
+    folder, lock = HERE / ".cache" / "npm", HERE / "package-lock.json"
+    installed = folder / "package-lock.json"
+    if not (installed.exists() and installed.read_text() == lock.read_text() and (folder / "node_modules").exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / "package.json", folder)
+        shutil.copy(lock, installed)
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+        if done.returncode != 0:
+            installed.unlink()
+            pytest.fail(f"npm ci failed: {done.stderr[-2000:]}", pytrace=False)
+    return folder / "node_modules"

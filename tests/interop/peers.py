@@ -36,12 +36,12 @@ CELLS = [
 ]
 
 
-def run_program(kind: str, name: str, arguments: Sequence[str], *, log: Path) -> Process:
-    """Start one of ``programs/`` with the interpreter of one side."""
+def run_program(kind: str, name: str, arguments: Sequence[str], *, log: Path, **variables: str) -> Process:
+    """Start one of ``programs/`` with the interpreter of one side, and further environment variables."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [str(interpreter(kind)), "-m", f"programs.{name}", *arguments]
     # the programs are found through the working directory, which holds no other package
-    return Process(command, env=environment(kind), log=log, cwd=HERE)
+    return Process(command, env=environment(kind, **variables), log=log, cwd=HERE)
 
 
 def start_provider(kind: str, url: str, folder: Path) -> Process:

@@ -42,6 +42,14 @@ def test_check(matrix: Matrix, cell: Cell, name: str) -> None:
     expect_success(matrix, cell, matrix.result(cell, name))
 
 
+# through the public server a pair needs 15 to 20 s for it
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.server == OURS], ids=str)
+def test_a_100_mb_array_makes_the_round_trip(matrix: Matrix, cell: Cell) -> None:
+    report = matrix.big_value(cell)
+    expect_success(matrix, cell, report)
+    assert report["seconds"] < 30
+
+
 # last: these calls have been running since the matrix was opened
 @each_cell
 def test_a_silent_long_call_is_kept_alive(matrix: Matrix, cell: Cell) -> None:

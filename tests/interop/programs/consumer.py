@@ -1,12 +1,14 @@
 """The calling side: runs checks against a provider and reports one line for each.
 
-Run as ``python -m programs.consumer SERVER_URL READY_JSON [CHECK ...]``.
+Run as ``python -m programs.consumer SERVER_URL READY_JSON [CHECK ...]``; the environment
+variable ``INTEROP_TRANSPORT`` names the transport of all its connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 import traceback
@@ -21,6 +23,7 @@ from .checks import CHECKS
 from .report import tell
 from .world import CHECK_TIMEOUT_S, World
 
+TRANSPORT = os.environ.get("INTEROP_TRANSPORT", "websocket")
 HERE = str(Path(__file__).resolve().parent)
 
 
@@ -41,9 +44,14 @@ async def run_check(world: World, name: str) -> None:
     tell("check", name=name, error=error, seconds=round(time.monotonic() - begin, 3))
 
 
+async def connect(config: Mapping[str, Any]) -> Any:
+    """Connect over the chosen transport."""
+    return await connect_to_server({**config, "transport": TRANSPORT})
+
+
 async def open_world(url: str, ready: Mapping[str, Any], method_timeout: float) -> World:
     """Connect by token and fetch the provider's main service."""
-    server = await connect_to_server(
+    server = await connect(
         {
             "server_url": url,
             "workspace": ready["workspace"],
@@ -51,7 +59,7 @@ async def open_world(url: str, ready: Mapping[str, Any], method_timeout: float) 
             "method_timeout": method_timeout,
         }
     )
-    world = World(connect=connect_to_server, url=url, ready=ready, server=server)
+    world = World(connect=connect, url=url, ready=ready, server=server)
     world.service = await server.get_service(f"{world.workspace}/{world.provider}:interop")
     return world
 

@@ -8,6 +8,7 @@ It connects anonymously (or by the token), and reports its workspace and a token
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
@@ -86,6 +87,11 @@ async def call_failing(callback: Callable[[], Any]) -> str:
     return "no error"
 
 
+async def relay(callback: Callable[[], Any]) -> Any:
+    """Call a function of the caller and let its error pass."""
+    return await callback()
+
+
 async def use_toolbox(toolbox: Mapping[str, Any]) -> list[Any]:
     """Call functions at several depths of an argument."""
     first = await toolbox["add"](1, 2)
@@ -143,6 +149,25 @@ async def use_interface(interface: Mapping[str, Any]) -> list[Any]:
     return [await interface["greet"]("you"), interface["value"]]
 
 
+async def use_file(file: Any) -> list[Any]:
+    """Read, seek and write a file of the caller."""
+    first = await file.read(3)
+    lines = await file.readlines()
+    await file.seek(0)
+    written = await file.write(b"ONE")
+    return [first, lines, written, await file.tell(), file["closed"]]
+
+
+def open_file(data: bytes) -> io.BytesIO:
+    """Return a file."""
+    return io.BytesIO(data)
+
+
+async def nest(callback: Callable[..., Any], depth: int) -> Any:
+    """Call a function of the caller with one of ours, which does the same."""
+    return await callback(nest, depth - 1) if depth else "bottom"
+
+
 def whoami(context: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the context says about the caller."""
     user = context["user"]
@@ -152,8 +177,8 @@ def whoami(context: Mapping[str, Any]) -> dict[str, Any]:
 def make_service() -> dict[str, Any]:
     """The main service: protected, as is the default."""
     functions = [add, echo, echo_async, inspect, inspect_array, arguments, fail, fail_async, sleep]
-    functions += [call_many, call_together, call_failing, use_toolbox, use_interface]
-    functions += [make_adder, make_counter, generate, generate_async, consume]
+    functions += [call_many, call_together, call_failing, relay, use_toolbox, use_interface]
+    functions += [nest, use_file, open_file, make_adder, make_counter, generate, generate_async, consume]
     service: dict[str, Any] = {function.__name__: function for function in functions}
     nested = {"math": {"add": add, "deeper": {"echo": echo}}, "listed": [echo, add], "version": "1.2"}
     return {"id": "interop", "name": "Interop", "description": "what the checks call", **service, **nested}

@@ -28,6 +28,22 @@ async def error_of_an_asynchronous_function(world: World) -> None:
     holds("RemoteError:" in text and "something is missing" in text and "KeyError" in text, text)
 
 
+def missing() -> None:
+    """Raise what a dictionary raises."""
+    raise KeyError("deep inside")
+
+
+@check
+async def an_error_that_passes_through_the_callee(world: World) -> None:
+    """The text survives the hop; our client shows it once, and as the class it was."""
+    error = await failure(world.service.relay(missing))
+    holds(str(error).startswith("RemoteError:") and "deep inside" in str(error), str(error))
+    if hasattr(error, "remote_type"):
+        holds(isinstance(error, KeyError), repr(type(error).__mro__))
+        same([error.remote_type, error.remote_message], ["KeyError", "'deep inside'"])
+        same(str(error), "RemoteError:'deep inside'\nKeyError: 'deep inside'")
+
+
 @check
 async def wrong_arguments(world: World) -> None:
     """The callee's ``TypeError`` comes back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -72,6 +73,35 @@ async def failing_callbacks(world: World) -> None:
     for callback in (recorder.fail, recorder.fail_later):
         text = await world.service.call_failing(callback)
         holds("trouble in the callback" in text, text)
+
+
+async def down(further: Any, depth: int) -> Any:
+    """Call the callee's function with ours."""
+    return await further(down, depth - 1) if depth else "bottom"
+
+
+@check
+async def callbacks_nest_five_deep(world: World) -> None:
+    """Functions are passed back and forth, each inside the call of the other."""
+    same(await world.service.nest(down, 5), "bottom")
+
+
+@check
+async def a_file_in_an_argument(world: World) -> None:
+    """The callee reads and writes a file of the caller while the call lasts (protocol 3.7)."""
+    file = io.BytesIO(b"one\ntwo\nthree")
+    same(await world.service.use_file(file), [b"one", [b"\n", b"two\n", b"three"], 3, 3, False])
+    same(file.getvalue(), b"ONE\ntwo\nthree")
+
+
+@check
+async def a_file_in_a_result(world: World) -> None:
+    """A returned file stays usable after its call."""
+    file = await world.service.open_file(b"one\ntwo")
+    same([await file.read(1), await file.readline(), await file.tell()], [b"o", b"ne\n", 4])
+    await file.close()
+    error = await failure(file.read())
+    holds("closed file" in str(error), repr(error))
 
 
 @check

@@ -201,6 +201,17 @@ async def a_20_mb_array(world: World) -> None:
 
 
 @check
+async def a_100_mb_array(world: World) -> None:
+    """A hundred million bytes, there and back."""
+    import numpy as np
+
+    array = np.random.default_rng(2).random(12_500_000)
+    got = await world.service.echo(array)
+    same([str(got.dtype), got.shape], ["float64", array.shape])
+    holds(np.array_equal(got, array), "other contents came back")
+
+
+@check
 async def many_calls_at_once(world: World) -> None:
     """Each of 200 simultaneous calls gets its own answer."""
     import asyncio
