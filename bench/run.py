@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 async def measure_once(stage: Stage, row: Row, options: Options) -> None:
     """One side, one round."""
-    if stage.side in row.errors:
+    if stage.side in row.errors or (row.workload.ours_only and stage.side == PUBLIC):
         return
     try:
         row.rounds[-1][stage.side] = await stage.measure(row.workload, options.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,8 @@ class Stage:
         """
         if workload.where == "crowd":
             return await self._crowd(workload, seconds)
+        if workload.where == "blocking":
+            return await self._blocking(workload, seconds)
         if workload.where == "cold":
             return await self._cold()[workload.name]()
         caller = self._processes["caller"]
@@ -94,6 +97,7 @@ class Stage:
 
     def _cold(self) -> dict[str, Callable[[], Awaitable[Measurement]]]:
         measures = [self._connect, self._server_start, self._server_memory]
+        measures += [self._server_start_share, self._server_memory_share]
         measures += [self._import, self._import_memory, self._import_asyncio]
         return {measure.__name__.removeprefix("_"): measure for measure in measures}
 
@@ -117,6 +121,18 @@ class Stage:
         finally:
             await crowd.close()
 
+    async def _blocking(self, workload: Workload, seconds: float) -> Measurement:
+        arguments = [self._server.url, json.dumps(self._ready), workload.options["workload"], str(seconds)]
+        program = await Process.program(self.side, "blocking", arguments, self._fresh())
+        processes = {**self._processes, "caller": program}
+        try:
+            await program.wait_for("prepared", RESULT_S)
+            before = self._cpu(processes)
+            await program.order({"go": True})
+            return self._measurement(await program.wait_for("result", RESULT_S), before, processes)
+        finally:
+            await program.close()
+
     async def _connect(self) -> Measurement:
         before = self._processes["server"].cpu_seconds()
         program = await Process.program(self.side, "connecting", [self._server.url, str(CONNECTS)], self._fresh())
@@ -136,6 +152,27 @@ class Stage:
         memory = server.process.megabytes()
         await server.close()
         return Measurement(memory)
+
+    async def _libraries(self) -> tuple[float, float]:
+        """Milliseconds from starting a process until it has imported the server's libraries; its memory then."""
+        begin = time.perf_counter()
+        program = await Process.program(self.side, "dependencies", [], self._fresh())
+        try:
+            result = await program.wait_for("result", READY_S)
+            return (time.perf_counter() - begin) * 1e3, float(result["megabytes"])
+        finally:
+            await program.close()
+
+    async def _server_start_share(self) -> Measurement:
+        begin, _ = await self._libraries()
+        start = (await self._server_start()).value
+        # Once before and once after: what else the machine does hits both.
+        end, _ = await self._libraries()
+        return Measurement((begin + end) / 2 / start)
+
+    async def _server_memory_share(self) -> Measurement:
+        _, memory = await self._libraries()
+        return Measurement(memory / (await self._server_memory()).value)
 
     async def _importing(self, *arguments: str) -> dict[str, Any]:
         program = await Process.program(self.side, "importing", arguments, self._fresh())

@@ -23,14 +23,18 @@ after a warm-up. The values are medians of the rounds; "ours is better by" is th
 what else the machine does hits both. Compare within the table only.
 
 * `latency`: `await echo(int)`, one at a time, the median duration. `in_flight_64`: 64 of them always under way.
+* `http_*`: `GET /WORKSPACE/services/SERVICE/echo?value=N` with a token, on connections that stay open: one, or 32.
 * `bytes_*`, `array_*` (float32): echo of a value of this size, noise, one at a time; its size divided by the time of a
   whole round trip (so twice as many bytes pass each process).
 * `callbacks`: invocations of the caller's function by one call of the callee's. `generator`: items of an async
   generator.
+* `blocking_latency`: `echo(int)` with `hypha_rpc.sync` in a fresh process, one at a time, the median duration.
+  `blocking_overhead`: CPU time of a blocking call minus that of an awaited one, in one process by turns.
 * `crowd_*`: 200 clients in one process connect (10 at once) and fetch the service; then all call at once.
 * `connect`: connecting in a process that has imported the client. `server_start`: from starting the process until
-  `/health/readiness` says 200; `server_memory`: its resident memory then. `import`, `import_memory`:
-  `from hypha_rpc import connect_to_server` in a fresh process with warm file caches, and resident memory after it;
+  `/health/readiness` says 200; `server_memory`: its resident memory then. `server_*_share`: the
+  same of a process that only imports the libraries our server declares, divided by that of our server. `import`,
+  `import_memory`: `from hypha_rpc import connect_to_server` in a fresh process with warm file caches, and resident memory after it;
   `import_asyncio`: `import asyncio` alone, for comparison (no gain of ours).
 * CPU: user and system time of server/callee/caller from `/proc`, divided by the calls (callbacks, items, clients).
 

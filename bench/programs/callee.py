@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import memory
 from lines import order, tell
 
 import hypha_rpc
@@ -34,10 +35,18 @@ async def generate(count: int) -> AsyncIterator[int]:
         yield number
 
 
+async def generate_bytes(count: int, size: int) -> AsyncIterator[bytes]:
+    """Yield binaries of one size."""
+    for _ in range(count):
+        yield bytes(size)
+
+
 async def serve(url: str) -> None:
     """Connect, register, say so, stay until the parent closes the pipe."""
     server = await connect_to_server({"server_url": url})
-    info = await server.register_service({"id": "bench", "echo": echo, "call_many": call_many, "generate": generate})
+    functions = {"echo": echo, "call_many": call_many, "generate": generate, "generate_bytes": generate_bytes}
+    functions |= {"begin_peak": memory.begin_peak, "peak": memory.peak}
+    info = await server.register_service({"id": "bench", **functions})
     token = await server.generate_token({"expires_in": 36_000})
     tell(
         "ready",

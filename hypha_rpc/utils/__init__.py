@@ -12,13 +12,19 @@ from hypha_rpc.case import convert_case, to_camel_case, to_snake_case
 from hypha_rpc.client.connect import parse_service_url
 from hypha_rpc.client.events import MessageEmitter
 from hypha_rpc.objects import DefaultObjectProxy, ObjectProxy
+from hypha_rpc.utils.callables import callable_doc, callable_sig
+from hypha_rpc.utils.stores import encode_zarr_store, register_default_codecs
 
 __all__ = [
     "DefaultObjectProxy",
     "MessageEmitter",
     "ObjectProxy",
+    "callable_doc",
+    "callable_sig",
     "convert_case",
+    "encode_zarr_store",
     "parse_service_url",
+    "register_default_codecs",
     "run_in_executor",
     "to_camel_case",
     "to_snake_case",

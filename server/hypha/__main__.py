@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["generate-token"]:
-        from hypha.cli import generate_token
+        from hypha.cli.token import generate_token
 
         return generate_token(arguments[1:])
     # Imported here: printing a token needs no server.
@@ -29,4 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from hypha.server import leave
+
+    leave(main())

@@ -1,231 +1,49 @@
-"""``python -m hypha.server``: options to settings to a running server.
+"""``python -m hypha.server``: the command line, then a running server.
 
-`app` is the same server for an ASGI runner of the operator's choice
-(``uvicorn hypha.server:app``), configured from the environment.
+The rest of the server is imported after the command line was read: ``--help``
+and a mistake are answered at once. `app` is the same server for an ASGI runner
+of the operator's choice (``uvicorn hypha.server:app``), configured from the
+environment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import signal
-import socket
 import sys
-from collections.abc import Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import uvicorn
-
-from hypha import __version__
-from hypha.app import HyphaServer
+from hypha.apps.browser import caution
 from hypha.cli import parse
-from hypha.doors.asgi import AsgiDoor, Message, Receive, Scope, Send
-from hypha.doors.choice import OpenDoor, choose_door, open_door, quiet_runner
 from hypha.settings import Settings, SettingsError
-from hypha.startup import StartupError
-from hypha.store.state import StateError
 
-__all__ = ["AsgiServer", "ServerRunner", "app", "main"]
+if TYPE_CHECKING:
+    from hypha.hosted import AsgiServer
+    from hypha.serving import ServerRunner
+
+    app: AsgiServer
+
+__all__ = ["app", "leave", "main", "run", "run_interactive"]
 
 _log = logging.getLogger("hypha.server")
 
-
-class ServerRunner:
-    """Binds the port, serves, stops on a signal.
-
-    Args:
-        settings: the operator's decisions.
-        announce: called once the server is ready, with the running server.
-    """
-
-    def __init__(self, settings: Settings, announce: Any = None) -> None:
-        self._settings = settings
-        self._announce = announce
-        self._stopping = asyncio.Event()
-        self._failure: Exception | None = None
-        self.server: HyphaServer | None = None
-
-    def stop(self) -> None:
-        """Ask the server to stop."""
-        self._stopping.set()
-
-    async def run(self) -> None:
-        """Serve until `stop`.
-
-        Raises:
-            OSError: the port cannot be bound.
-            StartupError: a start-up function failed.
-        """
-        listener = bind(self._settings.host, self._settings.port)
-        try:
-            server = self.server = HyphaServer(self._settings, listener.getsockname()[1])
-            path = f"{self._settings.base_path.rstrip('/')}/ws"
-            door = open_door(await choose_door(), server.doors, path, server.asgi())
-        except BaseException:
-            listener.close()
-            raise
-        web = _WebServer(self._web_config(door))
-        serving = asyncio.get_running_loop().create_task(web.serve(sockets=[listener]))
-        stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
-        try:
-            await self._start(server, web, stopping)
-            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            await server.stop()
-            web.should_exit = True
-            await asyncio.wait([serving], timeout=10.0)
-            listener.close()
-
-    async def _start(self, server: HyphaServer, web: _WebServer, stopping: asyncio.Task[Any]) -> None:
-        await web.listening.wait()
-        starting = asyncio.get_running_loop().create_task(server.start())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait([starting])
-            return
-        starting.result()
-        if self._announce is not None:
-            self._announce(server)
-
-    def _web_config(self, door: OpenDoor) -> uvicorn.Config:
-        settings = self._settings
-        quiet_runner()
-        return uvicorn.Config(
-            door.application,
-            ws=door.ws,
-            ws_max_size=settings.limits.max_frame_bytes,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=settings.access_log,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=settings.limits.http_head_bytes,
-        )
+_THREADS_PATIENCE_S: Final = 3.0
 
 
-class _WebServer(uvicorn.Server):
-    """uvicorn without its signal handlers, and with word when it listens."""
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hypha.hosted import AsgiServer
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    def capture_signals(self) -> Any:
-        """The runner handles signals."""
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Bind the port, so that a taken one is told before anything is started.
-
-    Raises:
-        OSError: it cannot be bound; the text names address and port.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
-
-
-def announce(server: HyphaServer) -> None:
-    """Say where the server is and what to try."""
-    url = server.settings.public_url(server.port)
-    lines = [f"Hypha server {__version__} is ready at {url}"]
-    if any("hello" in uri for uri in server.settings.startup_functions):
-        lines += [
-            "",
-            "Try it:",
-            f"  curl '{url}/public/services/hello-world/hello?name=John'",
-            "or, where hypha-rpc is installed:",
-            "  python -c 'import asyncio, hypha_rpc",
-            "async def main():",
-            f'    async with hypha_rpc.get_remote_service("{url}/public/services/hello-world") as service:',
-            '        print(await service.hello("John"))',
-            "asyncio.run(main())'",
-        ]
-    print("\n".join(lines), flush=True)  # noqa: T201 - what the operator looks for
-
-
-class AsgiServer:
-    """The server as an ASGI application; the runner listens, and starts and stops it by lifespan messages.
-
-    Settings come from the environment only (server §1.1). Start-up functions run when
-    the port is open already, as they may connect to it; until they are done
-    ``/health/readiness`` says 503. If one fails, the runner is told to end.
-    """
-
-    def __init__(self) -> None:
-        self._server: HyphaServer | None = None
-        self._door: AsgiDoor | None = None
-        self._starting: asyncio.Task[None] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or the life of the application."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif self._door is None:
-            raise RuntimeError("hypha.server:app needs a runner that sends lifespan messages")
-        else:
-            await self._door(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while (await receive())["type"] == "lifespan.startup":
-            await send(self._start())
-        await self._stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    def _start(self) -> Message:
-        try:
-            settings = Settings.from_env()
-            server = HyphaServer(settings, settings.port)
-        except (SettingsError, StateError) as error:
-            return {"type": "lifespan.startup.failed", "message": str(error)}
-        self._server = server
-        self._door = AsgiDoor(server.doors, f"{settings.base_path.rstrip('/')}/ws", server.asgi())
-        self._starting = asyncio.get_running_loop().create_task(self._become_ready(server))
-        return {"type": "lifespan.startup.complete"}
-
-    async def _become_ready(self, server: HyphaServer) -> None:
-        try:
-            await server.start()
-        except StartupError as error:
-            _log.error("%s", error)
-            signal.raise_signal(signal.SIGTERM)
-
-    async def _stop(self) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-        if self._server is not None:
-            await self._server.stop()
-        self._server = self._door = self._starting = None
-
-
-app = AsgiServer()
-
-
-async def _serve(settings: Settings) -> None:
-    runner = ServerRunner(settings, announce)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, runner.stop)
-    await runner.run()
+    globals()["app"] = hosted = AsgiServer()
+    return hosted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -235,21 +53,67 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code of the process.
     """
     settings = parse(argv)
-    logging.basicConfig(level=settings.loglevel.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _set_up_logging(settings)
     for name in settings.ignored_options:
         _log.warning("option %s is accepted and ignored: this server does not have it", name)
-    for caution in settings.cautions():
-        _log.warning("%s", caution)
+    for text in settings.cautions():
+        _log.warning("%s", text)
+    if settings.enable_server_apps:
+        _log.warning("%s", caution(settings.browser_executable))
+    with _for_good():
+        from hypha.serving import ServerRunner, announce
+        from hypha.startup import StartupError
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings))
-    except (SettingsError, StartupError, StateError, OSError) as error:
+            runner.run(_serve(ServerRunner(settings, announce)))
+    # A state directory that cannot be used is an OSError, too.
+    except (SettingsError, StartupError, OSError) as error:
         print(f"hypha: {error}", file=sys.stderr)  # noqa: T201 - the one line an operator must see
         return 1
     return 0
 
 
-def _loop_factory() -> Any:
+def run() -> NoReturn:
+    """``hypha-server``."""
+    leave(main())
+
+
+def run_interactive() -> NoReturn:
+    """``hypha-server-cli``: the server; it has no interactive mode and says so."""
+    leave(main(["--interactive", *sys.argv[1:]]))
+
+
+@contextmanager
+def _for_good() -> Generator[None, None, None]:
+    """What is made in here stays for the life of the process, so the collector need not look at it, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+async def _serve(runner: ServerRunner) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, runner.stop)
+    await runner.run()
+
+
+def _set_up_logging(settings: Settings) -> None:
+    level = settings.loglevel.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    client = logging.getLogger("hypha_rpc")
+    # The client library adds a handler where the variable is set, and everything would be there twice.
+    for handler in client.handlers[:]:
+        client.removeHandler(handler)
+    if logging.getLogger().level <= logging.WARNING:
+        # What external programs print is for whoever launched them, as it would be without a server in between.
+        logging.getLogger("hypha_rpc.launch").setLevel(logging.INFO)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Uvloop where it is installed, else asyncio."""
     try:
         import uvloop
@@ -258,5 +122,22 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, even where a start-up function left a thread that blocks: the interpreter would wait for it."""
+    threading.Thread(target=_end_late, args=(code,), name="hypha-end", daemon=True).start()
+    raise SystemExit(code)
+
+
+def _end_late(code: int) -> None:
+    time.sleep(_THREADS_PATIENCE_S)
+    _log.warning("a thread does not end: it is left behind")
+    children = sys.modules.get("hypha_rpc.utils._child")
+    if children is not None:
+        children.kill_all()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

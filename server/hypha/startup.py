@@ -1,7 +1,8 @@
 """Start-up functions: users' code that registers services when the server starts (server §1.8).
 
-They run one after another on a loop thread of their own, with a real client that
-comes in by the door inside the process: a blocking one never stops the switch.
+They are loaded and run one after another on a loop thread of their own, with a
+real client that comes in by the door inside the process: a blocking one never
+stops the switch. What they leave running there lives until the server stops.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import importlib
 import importlib.util
 import inspect
+import logging
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from hypha.doors.inproc import InprocDoor
 from hypha_rpc.client.link import Link
@@ -26,6 +28,14 @@ from hypha_rpc.client.workspace import build_server
 from hypha_rpc.transports.memory import MemoryConnector
 
 __all__ = ["StartupError", "StartupFunctions", "load_function"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("hypha.startup")
+
+_LEAVE_PATIENCE_S: Final = 3.0
+# External programs get 3 s to end, and are killed then.
+_TASKS_PATIENCE_S: Final = 6.0
 
 
 class StartupError(Exception):
@@ -39,9 +49,18 @@ def load_function(uri: str) -> Callable[..., Any]:
         StartupError: it does not exist, or is no coroutine function.
     """
     path, _, name = uri.rpartition(":")
-    if not path or not name:
+    if not path or not name or uri.endswith(".py"):
         raise StartupError(f"Entrypoint is required for {uri}, please use {uri}:entrypoint_function")
-    module = _load_file(path) if path.endswith(".py") else _load_module(path)
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = _load_file(path) if path.endswith(".py") else importlib.import_module(name=path)
+    except StartupError:
+        raise
+    except (Exception, SystemExit) as error:
+        # Supervision boundary: users' code may raise anything.
+        _log.error("loading %s failed", path, exc_info=error)
+        raise StartupError(f"Module {path} cannot be loaded: {_text(error)}") from error
     function = getattr(module, name, None)
     if function is None:
         raise StartupError(f"Entrypoint {name} does not exist in {path}")
@@ -61,21 +80,30 @@ def _load_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise StartupError(f"Module {path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
+    # Classes look their module up by its name, while it is being executed already.
     sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise StartupError(f"Module {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    spec.loader.exec_module(module)
     return module
 
 
-def _load_module(name: str) -> ModuleType:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+def _text(error: BaseException) -> str:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {error}{notes}"
+
+
+async def _guarded(uri: str, work: Awaitable[T]) -> T:
+    """Await *work*; whatever it raises becomes a `StartupError`.
+
+    ``sys.exit`` would end the loop of the start-up thread, and who waits for the
+    outcome would never be told.
+    """
     try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise StartupError(f"Module {name} cannot be loaded: {type(error).__name__}: {error}") from error
+        return await work
+    except (StartupError, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        _log.error("startup function %s failed", uri, exc_info=error)
+        raise StartupError(f"Startup function {uri} failed: {_text(error)}") from error
 
 
 class StartupFunctions:
@@ -86,16 +114,27 @@ class StartupFunctions:
         loop: the server's loop.
         client_id: id of that client; services are ``public/<client_id>:<id>``.
         url: shown as the client's server URL.
+        extras: further members of the object that the functions get (server §1.8).
     """
 
-    def __init__(self, door: InprocDoor, loop: asyncio.AbstractEventLoop, *, client_id: str, url: str) -> None:
+    def __init__(
+        self,
+        door: InprocDoor,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        client_id: str,
+        url: str,
+        extras: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
         self._door = door
         self._server_loop = loop
         self._client_id = client_id
         self._url = url
+        self._extras = dict(extras or {})
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._rpc: RPC | None = None
+        self._stuck = False
 
     async def run(self, uris: Sequence[str]) -> None:
         """Run the functions *uris* name, in this order.
@@ -105,15 +144,17 @@ class StartupFunctions:
         """
         if not uris:
             return
-        functions = [(uri, load_function(uri)) for uri in uris]
-        loop = self._start_thread()
-        server = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._connect(), loop))
+        self._start_thread()
+        functions = [(uri, await self._there(_load(uri))) for uri in uris]
+        server = await self._there(self._connect())
         for uri, function in functions:
-            outcome = asyncio.run_coroutine_threadsafe(function(server), loop)
-            try:
-                await asyncio.wrap_future(outcome)
-            except Exception as error:
-                raise StartupError(f"Startup function {uri} failed: {type(error).__name__}: {error}") from error
+            await self._there(_guarded(uri, function(server)))
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run *work* on the start-up thread."""
+        loop = self._loop
+        assert loop is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
     async def _connect(self) -> Any:
         options = ConnectOptions.parse({"server_url": self._url, "client_id": self._client_id, "ping_interval": 0}, {})
@@ -122,15 +163,16 @@ class StartupFunctions:
             MemoryConnector(self._door.accept, loop=self._server_loop), options, secrets.token_hex(12), self._rpc
         )
         await self._rpc.open(link)
-        return build_server(self._rpc)
+        server = build_server(self._rpc)
+        for name, function in self._extras.items():
+            server[name] = function
+        return server
 
-    def _start_thread(self) -> asyncio.AbstractEventLoop:
+    def _start_thread(self) -> None:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="hypha-startup", daemon=True)
         self._thread.start()
         ready.wait()
-        assert self._loop is not None
-        return self._loop
 
     def _serve(self, ready: threading.Event) -> None:
         loop = self._loop = asyncio.new_event_loop()
@@ -138,17 +180,52 @@ class StartupFunctions:
         loop.call_soon(ready.set)
         try:
             loop.run_forever()
-        finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
             loop.close()
 
-    async def close(self, patience_s: float = 3.0) -> None:
-        """Disconnect the client and end the thread; one that blocks is left behind."""
-        loop, thread, rpc = self._loop, self._thread, self._rpc
+    async def leave(self) -> None:
+        """Take the services back and disconnect the client; idempotent."""
+        if self._rpc is not None:
+            await self._bounded(self._rpc.disconnect(), _LEAVE_PATIENCE_S)
+
+    async def close(self) -> None:
+        """Disconnect the client, end what the functions left running, and the thread; idempotent.
+
+        A function that blocks is left behind; what runs then ends with the process.
+        """
+        loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        if rpc is not None:
-            leaving = asyncio.run_coroutine_threadsafe(rpc.disconnect(), loop)
-            await asyncio.wait([asyncio.wrap_future(leaving)], timeout=patience_s)
+        await self.leave()
+        await self._bounded(_end_tasks(), _TASKS_PATIENCE_S)
+        stuck, self._loop, self._thread, self._rpc = self._stuck, None, None, None
         loop.call_soon_threadsafe(loop.stop)
-        await asyncio.get_running_loop().run_in_executor(None, thread.join, patience_s)
+        if not stuck:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join, _LEAVE_PATIENCE_S)
+
+    async def _bounded(self, work: Coroutine[Any, Any, Any], patience_s: float) -> None:
+        """Run *work* on the start-up thread, but do not wait longer for it."""
+        if self._loop is None or self._stuck:
+            work.close()
+            return
+        outcome = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        await asyncio.wait([outcome], timeout=patience_s)
+        if not outcome.done():
+            outcome.cancel()
+            self._stuck = True
+            _log.warning("startup functions block their thread: it is left behind")
+        elif not outcome.cancelled() and outcome.exception() is not None:
+            _log.warning("the client of the startup functions did not end cleanly: %s", outcome.exception())
+
+
+async def _load(uri: str) -> Callable[..., Any]:
+    return load_function(uri)
+
+
+async def _end_tasks() -> None:
+    """Cancel what the functions left running and wait for it: external programs are ended that way."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

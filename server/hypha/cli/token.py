@@ -21,7 +21,9 @@ from hypha.auth.scopes import ParsedScope, format_scope, parse_scope
 from hypha.auth.secret import load_secrets
 from hypha.auth.tokens import Grant, TokenService
 from hypha.auth.words import readable_name
-from hypha.cli.options import load_environment, refuse, run_app
+from hypha.cli.options import load_environment
+from hypha.cli.refusal import refuse
+from hypha.cli.syntax import run_app
 from hypha.settings import Settings, SettingsError
 from hypha.store.state import StateDirectory, StateError
 

@@ -6,6 +6,7 @@ the command line's syntax nor what a setting is used for.
 
 from hypha.settings.environment import SettingsError
 from hypha.settings.limits import Limits
+from hypha.settings.mounts import StaticMount
 from hypha.settings.options import (
     LATER_OPTIONS,
     OptionInfo,
@@ -22,6 +23,7 @@ __all__ = [
     "OptionInfo",
     "Settings",
     "SettingsError",
+    "StaticMount",
     "check_root_token",
     "default_state_dir",
     "option_info",

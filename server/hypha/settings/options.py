@@ -8,6 +8,7 @@ setting is used for. Spec: server §1.1-1.2.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Self, TypeVar, cast
 
 from hypha.settings.environment import SettingsError, read_environment
 from hypha.settings.limits import Limits
+from hypha.settings.mounts import StaticMount
 
 __all__ = [
     "LATER_OPTIONS",
@@ -30,6 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_ANY_ADDRESS = frozenset({"", "0.0.0.0", "::", "localhost"})
 
 #: Accepted and ignored (server §1.1, mark L): programs of the ecosystem start
 #: the server with them, and none may make the start fail.
@@ -159,11 +162,16 @@ class Settings:
     reset_redis: bool = _setting(False, "Empty that store at start, unless another server lives.", group=_STORE)
 
     # web and extras
-    static_mounts: tuple[str, ...] = _setting((), "Directories to serve, each '/mount:directory'.", group=_WEB)
+    static_mounts: tuple[str, ...] = _setting(
+        (), "Directories to serve, one or more, each '/mount:directory'.", group=_WEB
+    )
     startup_functions: tuple[str, ...] = _setting(
-        (), "Functions to run at start, each 'file.py:function' or 'module:function'.", group=_WEB
+        (), "Functions to run at start, one or more, each 'file.py:function' or 'module:function'.", group=_WEB
     )
     enable_server_apps: bool = _setting(False, "Run browser apps on this machine.", group=_WEB)
+    browser_executable: str | None = _setting(
+        None, "Browser of these apps [default: found].", group=_WEB, env=("HYPHA_BROWSER",)
+    )
     enable_mcp: bool = _setting(False, "Serve services to MCP clients.", group=_WEB)
     disable_agent_skills: bool = _setting(False, "Do not serve /WORKSPACE/agent-skills.", group=_WEB)
 
@@ -218,8 +226,11 @@ class Settings:
         if self.in_memory and self.state_dir is not None:
             raise SettingsError("--in-memory keeps nothing, so it does not go with --state-dir")
         for mount in self.static_mounts:
-            if not mount.startswith("/") or ":" not in mount:
-                raise SettingsError(f"--static-mounts needs '/mount:directory', not {mount!r}")
+            StaticMount.parse(mount)
+        if self.loglevel.upper() not in logging.getLevelNamesMapping():
+            raise SettingsError(
+                f"HYPHA_LOGLEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {self.loglevel!r}"
+            )
         if self.root_token is not None:
             check_root_token(self.root_token)
 
@@ -242,6 +253,10 @@ class Settings:
         ignored = [option_name(name) for name in LATER_OPTIONS if options and environ.get(_option_variable(name))]
         values["ignored_options"] = tuple(dict.fromkeys((*given.pop("ignored_options", ()), *ignored)))
         values["limits"] = Limits.from_env(environ)
+        for asked, other in (("in_memory", "state_dir"), ("state_dir", "in_memory")):
+            if given.get(asked) and other not in given:
+                # The two exclude each other, and what is given wins.
+                values.pop(other, None)
         return cls(**(values | given))
 
     @property
@@ -255,11 +270,26 @@ class Settings:
         Args:
             port: the port really bound, where ``port`` is 0.
         """
-        return f"http://127.0.0.1:{self.port if port is None else port}{self.base_path.rstrip('/')}"
+        host = "127.0.0.1" if self.host in _ANY_ADDRESS else self.host
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{self.port if port is None else port}{self.base_path.rstrip('/')}"
 
     def public_url(self, port: int | None = None) -> str:
         """URL of this server for others, without a trailing slash."""
         return self.public_base_url or self.local_url(port)
+
+    def mounts(self) -> tuple[StaticMount, ...]:
+        """The static mounts, taken apart.
+
+        Raises:
+            SettingsError: a directory does not exist, or a mount is there twice.
+        """
+        found = tuple(StaticMount.parse(text) for text in self.static_mounts)
+        for mount in found:
+            mount.check()
+            if sum(other.path == mount.path for other in found) > 1:
+                raise SettingsError(f"--static-mounts: The route '{mount.path}' collides with an existing route.")
+        return found
 
     def resolved_state_dir(self) -> Path | None:
         """Where state is kept; None with ``in_memory``."""
@@ -276,6 +306,10 @@ class Settings:
             found.append("a root token is set and any origin may call: set --allow-origins")
         if self.trust_apps:
             found.append("HYPHA_TRUST_APPS is set: pages of any provider run with the rights of this site")
+        if self.uses_redis:
+            found.append("--redis-uri is accepted and has no effect yet: this server shares nothing with others")
+        if self.enable_mcp:
+            found.append("--enable-mcp is accepted and has no effect yet")
         return found
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,8 +9,12 @@ import pytest
 
 import hypha.__main__ as entry
 from hypha.cli import parse
+from hypha.cli.plain import read_plain
+from hypha.cli.syntax import explain
 from hypha.settings import LATER_OPTIONS
 from hypha.settings.options import option_name
+
+GOOD = "Zk3v9QxT7wLm2pRb8sYc5dHf1gJn4aUe"
 
 
 @pytest.mark.parametrize("option", ["startup-functions", "static-mounts"])
@@ -99,6 +104,9 @@ def test_help_lists_every_option_with_default(capsys: pytest.CaptureFixture[str]
         "--state-dir",
         "--from-env",
         "--start-minio-server",
+        "python -m hypha.server --static-mounts /tools:./webtools/ /images:./images/",
+        "HYPHA_JWT_SECRET",
+        "HYPHA_LOGLEVEL",
     ):
         assert option in text
     assert "[default: 9527]" in text
@@ -157,3 +165,55 @@ def test_module_entry_tells_commands_apart(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("HYPHA_JWT_SECRET", "x" * 32)
     assert entry.main(["generate-token"]) == 0
     assert "Token:" in capsys.readouterr().out
+
+
+COMMAND_LINES = [
+    [],
+    ["--port", "1"],
+    ["--port=1", "--host=::"],
+    ["--host", "0.0.0.0", "--enable-server-apps", "--port=9527", "--in-memory"],
+    ["--static-mounts=/a:x", "/b:y", "--port", "0"],
+    ["--static-mounts", "/a:x", "--static-mounts", "/b:y", "/c:z"],
+    ["--startup-functions=./a.py:f=g", "./b.py:f"],
+    ["--allow-origins", "https://a,https://b", "https://c"],
+    ["--triton-servers", "a", "b", "--minio-port=9000", "--enable-s3"],
+    ["--from-env", "--root-token", GOOD],
+    ["--public-base-url=https://x.org/?a=b"],
+]
+NOT_PLAIN = [
+    ["--help"],
+    ["--version"],
+    ["-h"],
+    ["stray"],
+    ["--prot", "1"],
+    ["--port"],
+    ["--port="],
+    ["--port", "one"],
+    ["--port", "-1"],
+    ["--port", "1", "--port", "2"],
+    ["--port", "1", "2"],
+    ["--in-memory", "yes"],
+    ["--in-memory=yes"],
+    ["--static-mounts"],
+    ["--static-mounts="],
+    ["--"],
+    ["--no-in-memory"],
+    ["--in_memory"],
+    [""],
+]
+
+
+@pytest.mark.parametrize("argv", COMMAND_LINES)
+def test_a_plain_command_line_is_read_as_the_full_parser_reads_it(argv: list[str]) -> None:
+    assert read_plain(argv) == explain(argv)
+
+
+@pytest.mark.parametrize("argv", NOT_PLAIN)
+def test_whatever_is_not_plain_is_left_to_the_full_parser(argv: list[str]) -> None:
+    assert read_plain(argv) is None
+
+
+def test_a_plain_start_does_not_load_the_parser() -> None:
+    code = "import sys; from hypha.cli import parse; parse(['--port', '1'], {}); print('cyclopts' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "False\n"

@@ -6,7 +6,7 @@ import pytest
 
 from hypha.auth.secret import Secrets
 from hypha.auth.tokens import TokenService
-from hypha.cli import generate_token
+from hypha.cli.token import generate_token
 
 SECRET = "0123456789abcdef0123456789abcdef"
 

@@ -127,6 +127,10 @@ def test_good_root_token_is_accepted(token: str) -> None:
         ({"public_base_url": "ftp://x"}, "--public-base-url"),
         ({"static_mounts": ("tools:./x",)}, "--static-mounts"),
         ({"static_mounts": ("/tools",)}, "--static-mounts"),
+        ({"static_mounts": ("/",)}, "--static-mounts"),
+        ({"static_mounts": ("/:.",)}, "--static-mounts"),
+        ({"static_mounts": ("/a/b:.",)}, "Only top-level routes are supported."),
+        ({"loglevel": "LOUD"}, "HYPHA_LOGLEVEL"),
         ({"in_memory": True, "state_dir": "/x"}, "--in-memory"),
     ],
 )
@@ -181,3 +185,44 @@ def test_limits_read_their_variables() -> None:
     assert (limits.send_queue_bytes, limits.maximum_login_time, limits.activity_check_interval) == (10, 2.5, 1.0)
     with pytest.raises(SettingsError, match="HYPHA_SEND_QUEUE_BYTES"):
         Limits(send_queue_bytes=-1)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:9527"),
+        ("::", "http://127.0.0.1:9527"),
+        ("localhost", "http://127.0.0.1:9527"),
+        ("::1", "http://[::1]:9527"),
+        ("192.0.2.7", "http://192.0.2.7:9527"),
+    ],
+)
+def test_the_local_url_leads_to_the_address_it_listens_on(host: str, url: str) -> None:
+    assert Settings(host=host).local_url() == url
+
+
+def test_of_two_that_exclude_each_other_the_given_one_wins_over_the_environment() -> None:
+    environ = {"HYPHA_STATE_DIR": "/s"}
+    assert Settings.from_env(environ, in_memory=True).resolved_state_dir() is None
+    assert Settings.from_env({"HYPHA_IN_MEMORY": "1"}, state_dir="/s").resolved_state_dir() == Path("/s")
+
+
+def test_mounts_are_taken_apart(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    settings = Settings(static_mounts=(f"/tools:{tmp_path}", f"/odd/:{tmp_path / 'a:b'}"))
+    assert [(mount.path, mount.directory) for mount in settings.mounts()] == [
+        ("/tools", tmp_path),
+        ("/odd", tmp_path / "a:b"),
+    ]
+
+
+def test_a_mount_without_a_directory_or_twice_is_refused_at_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--static-mounts /tools: the directory .* does not exist"):
+        Settings(static_mounts=(f"/tools:{tmp_path / 'none'}",)).mounts()
+    with pytest.raises(SettingsError, match="The route '/tools' collides with an existing route."):
+        Settings(static_mounts=(f"/tools:{tmp_path}", f"/tools/:{tmp_path}")).mounts()
+
+
+def test_what_has_no_effect_yet_is_said() -> None:
+    said = Settings(redis_uri="redis://h", enable_mcp=True).cautions()
+    assert [text.split()[0] for text in said] == ["--redis-uri", "--enable-mcp"]

@@ -55,7 +55,7 @@ ROWS: list[tuple[str, tuple[Any, ...], str]] = [
     ("parse_token", ("{T}",), "yyyyy4y"),
     ("revoke_token", ("{T}",), "yPPyyPy"),
     ("create_workspace", ({"id": "new-one"},), "UUUyyyy"),
-    ("create_workspace", ({"id": "{W}", "description": "D"}, True), "UUUOyOy"),
+    ("create_workspace", ({"id": "{W}", "description": "D"}, True), "UOOOyOy"),
 ]
 IDS = [f"{method}-{number}" for number, (method, *_) in enumerate(ROWS)]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hypha.manager.load import LoadMeter
-from hypha.manager.rates import PerMinute
+from hypha.auth.rates import PerMinute
 
 
 def test_a_minutes_worth_may_be_taken_at_once_and_comes_back_steadily() -> None:

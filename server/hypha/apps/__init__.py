@@ -1,0 +1,1 @@
+"""Browser apps on the server (server §8)."""
