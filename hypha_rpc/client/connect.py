@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from collections.abc import Generator, Mapping
@@ -11,15 +10,23 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hypha_rpc.client.link import Link
-from hypha_rpc.client.options import ConnectOptions
+from hypha_rpc.client.options import ABSENT, ConnectOptions, from_environment
 from hypha_rpc.client.proxies import RemoteService
 from hypha_rpc.client.rpc import RPC
+from hypha_rpc.client.server import Server
 from hypha_rpc.client.workspace import build_server
-from hypha_rpc.transports import default_connector
+from hypha_rpc.endpoint.ports import Sealer
+from hypha_rpc.transports import connector_for, default_connector
 
-__all__ = ["RemoteServiceContext", "ServerContext", "connect_to_server", "get_remote_service", "parse_service_url"]
-
-_log = logging.getLogger("hypha_rpc.client")
+__all__ = [
+    "RemoteServiceContext",
+    "ServerContext",
+    "connect_to_server",
+    "connect_to_server_http",
+    "get_remote_service",
+    "get_remote_service_http",
+    "parse_service_url",
+]
 
 
 class ServerContext:
@@ -28,12 +35,12 @@ class ServerContext:
     def __init__(self, options: ConnectOptions, config: Mapping[str, Any]) -> None:
         self._options = options
         self.config = dict(config)
-        self.wm: RemoteService | None = None
+        self.wm: Server | None = None
 
-    def __await__(self) -> Generator[Any, None, RemoteService]:
+    def __await__(self) -> Generator[Any, None, Server]:
         return self._connect().__await__()
 
-    async def __aenter__(self) -> RemoteService:
+    async def __aenter__(self) -> Server:
         return await self._connect()
 
     async def __aexit__(
@@ -42,12 +49,12 @@ class ServerContext:
         if self.wm is not None:
             await self.wm.rpc.disconnect()
 
-    async def _connect(self) -> RemoteService:
+    async def _connect(self) -> Server:
         self.wm = await open_server(self._options)
         return self.wm
 
 
-async def open_server(options: ConnectOptions) -> RemoteService:
+async def open_server(options: ConnectOptions) -> Server:
     """Connect and build the connected object; failing leaves nothing behind."""
     rpc = RPC(
         None,
@@ -56,19 +63,30 @@ async def open_server(options: ConnectOptions) -> RemoteService:
         method_timeout=options.method_timeout,
         rintf_timeout=options.rintf_timeout,
         silent=options.silent,
+        # Silent means announcing nothing, and saying nothing but to a logger that was given.
+        logger=None if options.silent and options.logger is ABSENT else options.logger,
         app_id=options.app_id,
         long_message_chunk_size=options.long_message_chunk_size,
+        writable_arrays=options.writable_arrays,
+        sealer=_sealer(options),
     )
-    if options.transport != "websocket":
-        _log.warning(
-            "transport %r is not available here (known: 'websocket', 'http', 'auto'); using websocket",
-            options.transport,
-        )
-    await rpc.open(Link(default_connector(), options, secrets.token_hex(12), rpc))
+    connector = connector_for(options.transport)
+    if connector is None:
+        rpc.log.warning("transport %r is unknown ('websocket', 'http', 'auto'); using websocket", options.transport)
+        connector = default_connector()
+    await rpc.open(Link(connector, options, secrets.token_hex(12), rpc))
     announcement = rpc.connection_info.get("announcement")
     if isinstance(announcement, str):
-        _log.info("announcement of the server: %.500s", announcement)
+        rpc.log.info("announcement of the server: %.500s", announcement)
     return build_server(rpc, description=options.description)
+
+
+def _sealer(options: ConnectOptions) -> Sealer | None:
+    if not options.encryption:
+        return None
+    from hypha_rpc.client.encryption import make_sealer
+
+    return make_sealer(options.encryption_private_key, options.encryption_public_key)
 
 
 def connect_to_server(config: Mapping[str, Any] | None = None, **options: Any) -> ServerContext:
@@ -143,7 +161,7 @@ class RemoteServiceContext:
         server = await self._connection
         try:
             options = {"case_conversion": self._case} if self._case else {}
-            service: RemoteService = await server.get_service(self._query, options)
+            service = await server.get_service(self._query, options)
         except BaseException:
             await server.rpc.disconnect()
             raise
@@ -169,3 +187,40 @@ def get_remote_service(
         ValueError: the URL has another shape, or contradicts ``server_url``.
     """
     return RemoteServiceContext(service_uri, config, options)
+
+
+def connect_to_server_http(config: Mapping[str, Any] | None = None, **options: Any) -> ServerContext:
+    """Connect over HTTP: `connect_to_server` with ``transport="http"``.
+
+    Args:
+        config: options as a dictionary; it is not changed.
+        **options: the same as keywords.
+
+    Returns:
+        An awaitable and async context manager of the connected object.
+
+    Raises:
+        ValueError: no ``server_url``.
+    """
+    # With nothing given the environment says where the server is.
+    given = {**(config or {}), **options} or from_environment()
+    return connect_to_server({**given, "transport": "http"})
+
+
+def get_remote_service_http(
+    service_uri: str, config: Mapping[str, Any] | None = None, **options: Any
+) -> RemoteServiceContext:
+    """Connect over HTTP and fetch one service by its URL: `get_remote_service` with ``transport="http"``.
+
+    Args:
+        service_uri: ``<server>/<workspace>/services/[client:]service[@app]``.
+        config: options as a dictionary; it is not changed.
+        **options: the same as keywords.
+
+    Returns:
+        An awaitable and async context manager of the service.
+
+    Raises:
+        ValueError: the URL has another shape, or contradicts ``server_url``.
+    """
+    return RemoteServiceContext(service_uri, config, {**options, "transport": "http"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,11 +14,11 @@ from hypha_rpc.client.ticker import Ticker
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
     from hypha_rpc.endpoint import Reference, Running
+    from hypha_rpc.endpoint.leases import LeaseKey
     from hypha_rpc.transports.base import Buffer
 
 __all__ = ["Driver"]
 
-_log = logging.getLogger("hypha_rpc.client")
 _KEEP_FRAMES: Final = 1024
 _KEEP_BYTES: Final = 64 * 1024 * 1024
 
@@ -40,6 +39,7 @@ class Driver:
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self.runner = Runner()
+        self._unused: deque[LeaseKey] = deque()
         self.pipe: Pipe | None = None
         self.refused = 0
 
@@ -80,11 +80,27 @@ class Driver:
         """A generator of a peer."""
         return RemoteGenerator(self._rpc, pull, close)
 
+    def unused(self, key: LeaseKey) -> None:
+        """Something held is not referred to any more; those that end together are told together."""
+        loop = self._rpc.bound_loop
+        if loop is None or loop.is_closed() or self._rpc.endpoint.closed is not None:
+            return
+        self._unused.append(key)
+        if len(self._unused) == 1:
+            # In any thread, at any moment, also while the collector runs: nothing but this.
+            loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        keys: list[LeaseKey] = []
+        while self._unused:
+            keys.append(self._unused.popleft())
+        self._rpc.endpoint.release(keys, self._rpc.loop.time())
+
     def dropped(self, reason: str) -> None:
         """A frame was refused; the first few are worth a line."""
         self.refused += 1
         if self.refused <= 10:
-            _log.warning("a received frame was dropped: %.200s", reason)
+            self._rpc.log.warning("a received frame was dropped: %.200s", reason)
 
     # -- life --------------------------------------------------------------------
 
@@ -99,6 +115,7 @@ class Driver:
         """Stop the timer and all functions; returns their tasks to await."""
         self._ticker.close()
         self._kept.clear()
+        self._unused.clear()
         self.pipe = None
         return self.runner.close()
 

@@ -74,7 +74,8 @@ class LegacyViews:
 
     def get_public_key(self) -> str | None:
         """Own public key as hex; None while encryption is off."""
-        return None
+        sealer = self.endpoint.core.sealer
+        return sealer.public_key.hex() if sealer is not None else None
 
 
 class _ConnectionView:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import shortuuid
 
-__all__ = ["ABSENT", "ConnectOptions"]
+__all__ = ["ABSENT", "ConnectOptions", "from_environment"]
 
 DEFAULT_PING_INTERVAL_S: Final = 5.0
 DEFAULT_PING_TIMEOUT_S: Final = 8.0
@@ -64,8 +64,14 @@ class ConnectOptions:
     additional_headers: tuple[tuple[str, str], ...] = ()
     long_message_chunk_size: int = 262144
 
+    # end-to-end encryption: a fresh key pair unless both keys are given
+    encryption: bool = False
+    encryption_private_key: bytes | None = field(default=None, repr=False)
+    encryption_public_key: bytes | None = None
+
     # behaviour
     silent: bool = False
+    writable_arrays: bool = False
     logger: Any = ABSENT
     loop: Any = None
 
@@ -80,7 +86,7 @@ class ConnectOptions:
         """
         given = {**(config or {}), **options}
         if not given:
-            given = _from_environment()
+            given = from_environment()
         known = {option.name for option in fields(cls)}
         chosen = {key: value for key, value in given.items() if key in known}
         if not isinstance(chosen.get("server_url"), str) or not chosen["server_url"]:
@@ -117,7 +123,12 @@ def _header_pairs(headers: Any) -> tuple[tuple[str, str], ...]:
     return tuple((str(name), str(value)) for name, value in pairs)
 
 
-def _from_environment() -> dict[str, Any]:
+def from_environment() -> dict[str, Any]:
+    """The options that the environment gives (python-client §3.1).
+
+    Raises:
+        ValueError: it names no server.
+    """
     if not os.environ.get("HYPHA_SERVER_URL"):
         _load_dotenv()
     found = {key: os.environ[name] for key, name in _ENVIRONMENT.items() if os.environ.get(name)}

@@ -10,11 +10,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from hypha_rpc.client.progress import follow
 from hypha_rpc.client.proxies import PendingCall
-from hypha_rpc.errors import ConnectionLost, PeerGone, TooManyPending
+from hypha_rpc.client.serving import SERVING, inherited_deadline
+from hypha_rpc.errors import AnswerLost, CallError, ConnectionLost, DeadlineExceeded, PeerGone, TooManyPending
 
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
+    from hypha_rpc.client.settings import CallSettings
     from hypha_rpc.endpoint import Reference
 
 __all__ = ["Outbox"]
@@ -23,6 +26,10 @@ _MAX_WAITING: Final = 10_000
 _AGAIN_S: Final = 0.1
 _PATIENCE_S: Final = 1.0
 _PATIENCE_AFTER_RECONNECT_S: Final = 6.0
+_WRONG_THREAD: Final = (
+    "a remote function must be called in the event loop of its connection; "
+    "from another thread use asyncio.run_coroutine_threadsafe, or hypha_rpc.sync"
+)
 
 
 class Outbox:
@@ -53,24 +60,48 @@ class Outbox:
         loop = rpc.loop
         # The name with the underscore is the one that does not raise outside of a loop.
         if asyncio._get_running_loop() is not loop:
-            raise RuntimeError(
-                "a remote function must be called in the event loop of its connection; "
-                "from another thread use asyncio.run_coroutine_threadsafe, or hypha_rpc.sync"
-            )
+            raise RuntimeError(_WRONG_THREAD)
         call = kind(rpc, (reference, args, kwargs), loop)
-        if self.open and reference.target[0] != "*":
+        if SERVING.get() is not None:
+            call.deadline = inherited_deadline(None)
+        if self.open and reference.target[0] != "*" and call.deadline is None:
             try:
                 call.call_id = rpc.endpoint.call(reference, args, kwargs, call, loop.time())
             except Exception as error:  # noqa: BLE001 - supervision boundary, see `make`
                 call.rpc = None
                 call.set_exception(error)
-        elif self.open:
+        else:
+            self._send(call)
+        return call
+
+    def call_with(
+        self,
+        settings: CallSettings,
+        reference: Reference,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kind: type[PendingCall],
+    ) -> PendingCall:
+        """Call a function of a peer with *settings*; see `call`."""
+        rpc = self._rpc
+        loop = rpc.loop
+        if asyncio._get_running_loop() is not loop:
+            raise RuntimeError(_WRONG_THREAD)
+        call = kind(rpc, (reference, args, kwargs), loop)
+        call.settings = settings
+        call.deadline = inherited_deadline(None if settings.timeout is None else loop.time() + settings.timeout)
+        self._send(call)
+        return call
+
+    def _send(self, call: PendingCall) -> None:
+        """Make *call*, now or when the link is ready."""
+        rpc = self._rpc
+        if self.open:
             self.make(call)
         elif rpc.endpoint.closed is not None:
             call.set_exception(ConnectionLost("Connection is closed"))
         else:
             self._wait(call)
-        return call
 
     def make(self, call: PendingCall) -> None:
         """Hand *call* to the endpoint."""
@@ -81,26 +112,42 @@ class Outbox:
         if reference.target.startswith("*/"):
             reference = reference._replace(target=rpc.manager_address)
         try:
-            call_id = rpc.endpoint.call(reference, args, kwargs, call, rpc.loop.time())
+            call_id = rpc.endpoint.call(
+                reference,
+                args,
+                kwargs,
+                call,
+                rpc.loop.time(),
+                silence_s=call.settings.silence,
+                deadline=call.deadline,
+            )
         except Exception as error:  # noqa: BLE001 - supervision boundary: what encoding runs into is the caller's
             call.rpc = None
             call.set_exception(error)
             return
         if not call.done():
             call.call_id = call_id
+            if call.settings.progress is not None and call_id is not None:
+                follow(rpc.endpoint, call, call_id, call.settings.progress)
 
     def call_again(self, call: PendingCall, error: BaseException) -> bool:
-        """Make *call* again a little later if *error* says that it never reached its callee.
+        """Make *call* again a little later if *error* says that it never reached its callee, or if it may run twice.
 
         A peer whose link dropped is away for a moment, and after our own reconnection
         the others may still be coming back.
         """
-        rpc = self._rpc
-        if not isinstance(error, PeerGone) or error.may_have_run or call.request is None:
+        rpc, request = self._rpc, call.request
+        if request is None or not isinstance(error, CallError):
+            return False
+        idempotent = request[0].wire.get("_ridem") is True and _was_lost(error)
+        if not idempotent and (error.may_have_run or not isinstance(error, PeerGone)):
             return False
         now = rpc.loop.time()
         if call.give_up_at is None:
-            call.give_up_at = now + (_PATIENCE_AFTER_RECONNECT_S if rpc.freshly_reconnected() else _PATIENCE_S)
+            patient = idempotent or rpc.freshly_reconnected()
+            call.give_up_at = now + (_PATIENCE_AFTER_RECONNECT_S if patient else _PATIENCE_S)
+            if call.deadline is not None:
+                call.give_up_at = min(call.give_up_at, call.deadline)
         if rpc.endpoint.closed is not None or now >= call.give_up_at:
             return False
         self._retrying.add(call)
@@ -122,7 +169,10 @@ class Outbox:
             call.rpc = None
             call.set_exception(TooManyPending(f"{len(self._waiting)} calls wait for the connection"))
             return
-        give_up_at = self._rpc.loop.time() + self._rpc.endpoint.core.options.method_timeout_s
+        silence = call.settings.silence or self._rpc.endpoint.core.options.method_timeout_s
+        give_up_at = self._rpc.loop.time() + silence
+        if call.deadline is not None:
+            give_up_at = min(give_up_at, call.deadline)
         self._waiting.append((call, give_up_at))
         self._rpc.port.wake(give_up_at)
 
@@ -145,7 +195,7 @@ class Outbox:
                 continue
             if now >= give_up_at:
                 call.rpc = None
-                call.set_exception(ConnectionLost("WebSocket reconnection timed out"))
+                call.set_exception(_waited_in_vain(call, now))
             else:
                 kept.append((call, give_up_at))
         self._waiting = kept
@@ -162,3 +212,15 @@ class Outbox:
         for call in calls:
             if isinstance(call, PendingCall) and not call.done():
                 call.set_exception_quietly(error)
+
+
+def _was_lost(error: CallError) -> bool:
+    """Whether the call or its answer got lost on the way, so that one that may run twice is made again."""
+    return isinstance(error, PeerGone) or getattr(error, "remote_type", None) == AnswerLost.__name__
+
+
+def _waited_in_vain(call: PendingCall, now: float) -> BaseException:
+    """Why a call that waited for the link fails; nothing was sent."""
+    if call.deadline is not None and now >= call.deadline:
+        return DeadlineExceeded("Method call timed out: the connection was down until its deadline", may_have_run=False)
+    return ConnectionLost("WebSocket reconnection timed out")

@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
+from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, service_html
+from hypha_rpc.client.settings import DEFAULTS, CallSettings, Progress
+from hypha_rpc.client.streams import RemoteGenerator
 from hypha_rpc.endpoint.ports import Reference
 from hypha_rpc.objects import ObjectProxy
-from hypha_rpc.wire.forms.generators import STOP
 
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
@@ -29,9 +31,11 @@ class PendingCall(asyncio.Future[Any]):
     Attributes:
         call_id: id on the wire while it is pending.
         request: what was called with what, to repeat it if it provably never arrived.
+        deadline: when it fails, in the time of the loop, or None.
+        settings: what it was told beside its arguments.
     """
 
-    __slots__ = ("call_id", "give_up_at", "request", "rpc")
+    __slots__ = ("call_id", "deadline", "give_up_at", "request", "rpc", "settings")
 
     def __init__(
         self,
@@ -44,6 +48,8 @@ class PendingCall(asyncio.Future[Any]):
         self.request: tuple[Reference, tuple[Any, ...], dict[str, Any]] | None = request
         self.call_id: str | None = None
         self.give_up_at: float | None = None
+        self.deadline: float | None = None
+        self.settings = DEFAULTS
 
     def cancel(self, msg: Any = None) -> bool:
         """Stop waiting; the call is forgotten here and cancelled there."""
@@ -106,14 +112,17 @@ class CoroutineCall(PendingCall):
         return super().__await__()
 
 
-class RemoteFunction:
+class RemoteFunction(Routine):
     """A function of a peer; calling it sends the call and returns its future.
 
     Attributes:
         __name__, __doc__: as at the provider.
         __schema__: JSON schema ``{"name", "description", "parameters"}``, or None.
         __rpc_object__: the wire reference, by which it is passed on.
+        __signature__: as the schema says; made when it is looked at.
     """
+
+    __signature__ = RemoteSignature()
 
     def __init__(self, rpc: RPC, reference: Reference, kind: type[PendingCall] = PendingCall) -> None:
         wire = reference.wire
@@ -134,12 +143,48 @@ class RemoteFunction:
         """Send the call; what it returns is awaited for the result."""
         return self._rpc.outbox.call(self._reference, args, kwargs, self._kind)
 
+    def options(
+        self, *, timeout: float | None = None, silence: float | None = None, progress: Progress | None = None
+    ) -> RemoteFunction:
+        """The same function with settings for its calls, apart from its own arguments.
+
+        For example::
+
+            await service.train.options(timeout=60)(data, timeout=3)
+
+        Args:
+            timeout: seconds until a call fails with `DeadlineExceeded`, counted from when it is made.
+                The remote function is told: it is cancelled then, and calls it makes meanwhile end, too.
+            silence: longest time in seconds without a sign of life of the callee, instead of ``method_timeout``.
+            progress: called with ``(done, total)`` bytes while a big argument or result moves.
+
+        Raises:
+            TypeError, ValueError: a setting makes no sense.
+        """
+        return _Configured(self, CallSettings(timeout, silence, progress))
+
+    def dispose(self) -> None:
+        """Tell the owner that this function will not be called any more; it frees what hangs on it.
+
+        For functions in results and those sent with `keep`; it happens by itself when the
+        last reference is gone. A method of a service is not affected.
+        """
+        if self._reference.lease is not None and self._rpc.endpoint.closed is None:
+            self._rpc.endpoint.dispose(self._reference, self._rpc.loop.time())
+
     def as_coroutine(self) -> RemoteFunction:
         """The same function whose calls ``asyncio.create_task`` accepts."""
         return RemoteFunction(self._rpc, self._reference, CoroutineCall)
 
+    def sealed_for(self, key: bytes) -> RemoteFunction:
+        """The same function whose calls are encrypted for the owner of public key *key*."""
+        reference = self._reference
+        wire = {**reference.wire, "_renc_pub": key}
+        return RemoteFunction(self._rpc, reference._replace(key=key, wire=wire), self._kind)
+
     def __repr__(self) -> str:
-        return f"<RemoteFunction {self.__name__} ({self._reference.target}:{self._reference.method})>"
+        known = str(self.__signature__) if self.__schema__ is not None else ""
+        return f"<RemoteFunction {self.__name__}{known} ({self._reference.target}:{self._reference.method})>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteFunction):
@@ -153,68 +198,41 @@ class RemoteFunction:
         raise TypeError("a remote function cannot be pickled: it belongs to a connection; pass the service id instead")
 
 
+class _Configured(RemoteFunction):
+    """A remote function with settings for its calls."""
+
+    def __init__(self, function: RemoteFunction, settings: CallSettings) -> None:
+        super().__init__(function._rpc, function._reference, function._kind)
+        self._settings = settings
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PendingCall:
+        """Send the call with its settings."""
+        return self._rpc.outbox.call_with(self._settings, self._reference, args, kwargs, self._kind)
+
+    def as_coroutine(self) -> RemoteFunction:
+        """The same function whose calls ``asyncio.create_task`` accepts."""
+        return _Configured(super().as_coroutine(), self._settings)
+
+
 def _last_part(method: str) -> str:
     last = method.rpartition(".")[2]
     return last.partition("#")[2] or last
 
 
-class RemoteGenerator:
-    """A generator of a peer: an async iterator that pulls one item a call (python-client §10).
-
-    Left early, it closes the peer's generator: by ``aclose``, or when it is collected,
-    also if it was never started (X26).
-    """
-
-    def __init__(self, rpc: RPC, pull: Reference, close: Reference | None) -> None:
-        self._rpc = rpc
-        self._pull = pull
-        self._close: Reference | None = close
-
-    def __aiter__(self) -> RemoteGenerator:
-        return self
-
-    async def __anext__(self) -> Any:
-        """The next item.
-
-        Raises:
-            StopAsyncIteration: there is none.
-        """
-        if self._close is None and self._pull is _ENDED:
-            raise StopAsyncIteration
-        try:
-            item = await self._rpc.call(self._pull, (), {})
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._end()
-            raise
-        if item is STOP:
-            self._end()
-            raise StopAsyncIteration
-        return item
-
-    async def aclose(self) -> None:
-        """Close the peer's generator; its ``finally`` has run when this returns."""
-        close = self._close
-        self._end()
-        if close is not None and self._rpc.endpoint.closed is None:
-            await self._rpc.call(close, (), {})
-
-    def _end(self) -> None:
-        self._close, self._pull = None, _ENDED
-
-    def __del__(self) -> None:
-        close, rpc = self._close, self._rpc
-        if close is not None and rpc.endpoint.closed is None and not rpc.loop.is_closed():
-            # May run in any thread, at any moment: the call is made by the loop, its outcome does not matter.
-            rpc.loop.call_soon_threadsafe(rpc.tell, close)
-
-
-_ENDED: Final = Reference("", "")
-
-
 class RemoteService(ObjectProxy):
     """A service of a peer: a dictionary of its functions and values, with attribute access."""
 
+    def __dir__(self) -> list[str]:
+        # What a user completes are the members; the methods of dictionaries are there all the same.
+        members = [key for key in dict.keys(self) if isinstance(key, str) and key.isidentifier()]
+        return sorted({*members, *(name for name in dict.__dir__(self) if name.startswith("__"))})
+
+    def _repr_html_(self) -> str:
+        return service_html(self)
+
     def __reduce__(self) -> Any:
         raise TypeError("a remote service cannot be pickled: it belongs to a connection; pass its id instead")
+
+
+# `help(service)` shows what the service offers.
+setattr(RemoteService, "__doc__", RemoteDoc(RemoteService.__doc__))  # noqa: B010 - checkers know it as a text

@@ -9,30 +9,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Literal
 
 from hypha_rpc.addresses import ServiceId, absolute, workspace_of
-from hypha_rpc.client import codecs, services
+from hypha_rpc.areas import area
+from hypha_rpc.client import services
+from hypha_rpc.client.codecs import Codecs, client_forms
 from hypha_rpc.client.driver import Driver
 from hypha_rpc.client.events import Handler
+from hypha_rpc.client.fetching import split_options
 from hypha_rpc.client.legacy import LegacyConnection, LegacyViews
 from hypha_rpc.client.link import Link
+from hypha_rpc.client.logs import pick
 from hypha_rpc.client.options import ABSENT, DEFAULT_METHOD_TIMEOUT_S, DEFAULT_RINTF_TIMEOUT_S
 from hypha_rpc.client.outbox import Outbox
+from hypha_rpc.client.producing import Producers
 from hypha_rpc.client.proxies import CoroutineCall, PendingCall, RemoteFunction, RemoteGenerator, RemoteService
+from hypha_rpc.client.pump import Pump
 from hypha_rpc.client.server_events import ClientEvents
 from hypha_rpc.client.session import Session
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Service
 from hypha_rpc.endpoint.options import CHUNK_SIZE
+from hypha_rpc.endpoint.ports import Sealer
 from hypha_rpc.endpoint.references import Outgoing
 from hypha_rpc.errors import ConnectionLost, HyphaError
 from hypha_rpc.objects import ObjectProxy
 from hypha_rpc.schemas import service_schema
 from hypha_rpc.transports.base import Buffer, Closed
-from hypha_rpc.wire.values import Decoder, Encoder, default_forms
+from hypha_rpc.wire.values import Decoder, Encoder
 
-__all__ = ["RPC"]
+__all__ = ["RPC", "State"]
+
+State = Literal["connecting", "connected", "ready", "lost", "closed"]
+"""Of a connection: being made; made, with services being registered; usable; broken; ended for good."""
 
 _log = logging.getLogger("hypha_rpc.client")
 
@@ -49,9 +59,12 @@ class RPC(LegacyViews):
         workspace: own workspace, if known already.
         method_timeout, rintf_timeout: longest silence of a call, in seconds.
         silent: announce nothing to the server.
+        logger: where it reports to; None for nowhere.
         app_id: recorded with every service.
         server_base_url: the server's public URL.
         long_message_chunk_size: bytes of a piece of a big message.
+        sealer: keys for end-to-end encryption.
+        writable_arrays: copy received arrays that would be read-only.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the signature that existing programs call
@@ -71,6 +84,8 @@ class RPC(LegacyViews):
         app_id: str | None = None,
         server_base_url: str | None = None,
         long_message_chunk_size: int | None = None,
+        sealer: Sealer | None = None,
+        writable_arrays: bool = False,
     ) -> None:
         options = EndpointOptions(
             method_timeout_s=method_timeout or DEFAULT_METHOD_TIMEOUT_S,
@@ -78,8 +93,11 @@ class RPC(LegacyViews):
             # More than this ends public Python peers (protocol §5).
             chunk_size=min(long_message_chunk_size or CHUNK_SIZE, 490_000),
             mapping=ObjectProxy,
+            areas=area,
+            producer=Producers(self._spawn),
         )
         self.name = name
+        self.log = pick(logger, _log)
         self.app_id = app_id or "*"
         self._loop = loop
         self._link: Link | None = None
@@ -89,18 +107,25 @@ class RPC(LegacyViews):
             self.port,
             address,
             secrets.token_hex(14),
-            forms=default_forms().copy(),
+            forms=client_forms(writable_arrays=writable_arrays),
             options=options,
             server_url=server_base_url,
+            sealer=sealer,
         )
+        self.pump = Pump(self.endpoint)
         self.outbox = Outbox(self)
         self.events = ClientEvents(self)
         self.session = Session(self, silent=silent)
+        self.state: State = "connecting"
         self.server_level = 0
         self.manager_address = "*/"
+        self._codecs = Codecs(self.endpoint.core.forms)
         for codec in (codecs or {}).values():
             self.register_codec(codec)
         self._legacy = LegacyConnection(self, connection) if connection is not None else None
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self.port.runner.spawn(coroutine)
 
     # -- link --------------------------------------------------------------------
 
@@ -109,6 +134,11 @@ class RPC(LegacyViews):
         """The event loop this client lives in."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    @property
+    def bound_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop this client lives in, if there is one yet; usable in any thread."""
         return self._loop
 
     @property
@@ -138,6 +168,7 @@ class RPC(LegacyViews):
     async def link_up(self, info: dict[str, Any]) -> None:
         """A connection is open (`LinkListener`)."""
         core = self.endpoint.core
+        self.state = "connected"
         core.address = f"{info['workspace']}/{core.address.partition('/')[2]}"
         if isinstance(info.get("public_base_url"), str):
             core.server_url = info["public_base_url"]
@@ -145,19 +176,34 @@ class RPC(LegacyViews):
         self.manager_address = f"*/{info['manager_id']}"
         if self._link is not None and self._link.transport is not None:
             self.port.connect(self._link.transport)
+            core.server_level = self.server_level
+            self.pump.connect(self._link.transport)
         await self.session.start(info)
+        self.state = "ready"
         self.events.emit_local("connected", self.as_mapping(info))
+        self.events.emit_local("ready", self.as_mapping(info))
+        self.log.info("connected to %s as %s", info.get("public_base_url", "the server"), core.address)
         self.events.emit_local("manager_refreshed", {"workspace": info["workspace"]})
+
+    def link_writable(self) -> None:
+        """The transport has room again (`LinkListener`)."""
+        self.pump.wake()
 
     def link_down(self, closed: Closed) -> None:
         """The connection broke; the link redials (`LinkListener`)."""
         self.outbox.hold()
         self.port.pipe = None
+        self.pump.disconnect()
         self.endpoint.link_down(self.loop.time())
+        self.state = "lost"
+        self.log.warning("connection lost (%s %.100s); connecting again", closed.code, closed.reason)
+        self.events.emit_local("lost", ObjectProxy({"code": closed.code, "reason": closed.reason}))
+        self.state = "connecting"
+        self.events.emit_local("connecting", None)
 
     def link_gave_up(self, error: BaseException) -> None:
         """The server refused for good (`LinkListener`)."""
-        _log.warning("Server refused reconnection: %s", error)
+        self.log.warning("Server refused reconnection: %s", error)
         self._finish(ConnectionLost(f"Connection is closed: Server refused reconnection: {error}"))
 
     # -- calls -------------------------------------------------------------------
@@ -220,6 +266,8 @@ class RPC(LegacyViews):
         if service.id in self.endpoint.exports.services and not overwrite:
             advice = f"please specify a different id (not {service.id}) or overwrite=True"
             raise ValueError(f"Service already exists: {service.id}, {advice}")
+        if service.trusted_keys and self.endpoint.core.sealer is None:
+            self.log.warning("%s cannot be called: it has trusted_keys, this client no encryption", service.id)
         self.endpoint.exports.add(service)
         return self._stored(service)
 
@@ -334,10 +382,10 @@ class RPC(LegacyViews):
 
         Args:
             service_uri: ``[workspace/]client:service[@app]``; the workspace manager if None.
-            config: options as a dictionary: ``timeout``, ``case_conversion``.
+            config: options as a dictionary: ``timeout``, ``case_conversion``, ``encryption_public_key``.
             **options: the same as keywords.
         """
-        chosen = {**(config or {}), **options}
+        wanted, chosen = split_options({**(config or {}), **options})
         query = ServiceId.parse(service_uri or f"{self.manager_address}:default")
         if query.client is None:
             raise ValueError(f"a service is fetched from a client: 'client:{query.name}'")
@@ -348,7 +396,7 @@ class RPC(LegacyViews):
         found = await asyncio.wait_for(call, chosen.get("timeout"))
         found = RemoteService(found)
         found["id"] = f"{target}:{query.name}"
-        return found
+        return wanted.shape(self, found)
 
     async def get_manager_service(
         self, config: Mapping[str, Any] | None = None, max_retries: int = 20
@@ -360,7 +408,7 @@ class RPC(LegacyViews):
 
     def register_codec(self, codec: Mapping[str, Any]) -> None:
         """Encode and decode values of a type of your own (python-client §8.1)."""
-        codecs.register_codec(self.endpoint.core.forms, codec)
+        self._codecs.register(codec)
 
     def encode(self, obj: Any, session_id: str | None = None) -> Any:
         """The wire form of *obj*; functions need a session, so only values can be encoded here."""
@@ -413,7 +461,7 @@ class RPC(LegacyViews):
 
     def leave(self, reason: str) -> None:
         """The server asked this client to leave for good."""
-        _log.info("leaving: %s", reason)
+        self.log.info("leaving: %s", reason)
         self.close()
 
     def close(self) -> None:
@@ -437,10 +485,13 @@ class RPC(LegacyViews):
         """Fail and forget everything; returns tasks that are being cancelled."""
         if self.endpoint.closed is not None:
             return []
+        self.pump.disconnect()
         self.outbox.close(error)
         self.endpoint.close(error)
         tasks: list[asyncio.Task[Any]] = list(self.port.close())
+        self.state = "closed"
         self.events.emit_local("disconnected", None)
+        self.events.emit_local("closed", None)
         tasks.extend(self.events._stop_handlers())
         return tasks
 

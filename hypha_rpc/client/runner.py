@@ -7,9 +7,10 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from hypha_rpc.client.serving import SERVING
 from hypha_rpc.errors import CallCancelled
 from hypha_rpc.wire.values import ATOMS
 
@@ -37,6 +38,16 @@ class Runner:
 
     def start(self, endpoint: Endpoint, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Run the function of *job* (`Port.start`)."""
+        if job.until is None:
+            self._start(endpoint, job, args, kwargs)
+            return
+        token = SERVING.set(job)
+        try:
+            self._start(endpoint, job, args, kwargs)
+        finally:
+            SERVING.reset(token)
+
+    def _start(self, endpoint: Endpoint, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         function = job.target.function
         if job.target.in_executor and not _is_async(function):
             call = functools.partial(function, *args, **kwargs)
@@ -64,7 +75,25 @@ class Runner:
             task = loop.create_task(coroutine)
         job.handle = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(self._followed, outcome))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run *coroutine* in a task; what it raises is for whoever awaits the task."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("a generator failed when it was ended: %s", type(error).__name__)
+
+    def _followed(self, outcome: Awaitable[Any], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() and inspect.iscoroutine(outcome):
+            # Cancelled before its first step; the coroutine would be reported as never awaited.
+            outcome.close()
 
     def cancel(self, job: Running) -> None:
         """Cancel the task of *job*; a thread cannot be stopped, its result is dropped (`Port.cancel`)."""

@@ -59,7 +59,7 @@ class ClientEvents(MessageEmitter):
     """The events of one client."""
 
     def __init__(self, rpc: RPC) -> None:
-        super().__init__()
+        super().__init__(rpc.log)
         self._rpc = rpc
 
     def emit_local(self, event: str, data: Any = None) -> None:
@@ -136,5 +136,6 @@ class ClientEvents(MessageEmitter):
             if data.get("resumed") is True:
                 self._rpc.endpoint.peer_resumed(address)
             return
-        closed = self._rpc.endpoint.peer_gone(address, self._rpc.loop.time())
+        lost = data.get("may_resume") is True
+        closed = self._rpc.endpoint.peer_gone(address, self._rpc.loop.time(), may_resume=lost)
         self._fire("remote_client_disconnected", {"client_id": address, "sessions_cleaned": closed, "rintf_cleaned": 0})

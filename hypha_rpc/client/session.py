@@ -9,7 +9,6 @@ until then, so that nobody meets an empty registry (server §9.1).
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.client.services import announcement
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_log = logging.getLogger("hypha_rpc.client")
 
 _PEER_EVENTS: Final = "client_disconnected"
 _RESUME_EVENTS: Final = "client_connected"
@@ -86,13 +84,17 @@ class Session:
         failed: list[str] = []
         if services:
             # Its registration is what makes this client exist (protocol §1.9).
-            await self.announce(services[0])
+            try:
+                await self.announce(services[0])
+            except PermissionError:
+                # A reader calls and provides nothing: the registry has no place for it (server §4.2).
+                return [service.id for service in services[1:]]
         results = await asyncio.gather(*map(self.announce, services[1:]), return_exceptions=True)
         for service, result in zip(services[1:], results, strict=True):
             if isinstance(result, (ConnectionLost, asyncio.CancelledError)):
                 raise result
             if isinstance(result, BaseException):
-                _log.warning("registering %s again failed: %s", service.id, result)
+                self._rpc.log.warning("registering %s again failed: %s", service.id, result)
                 failed.append(service.id)
         return failed
 

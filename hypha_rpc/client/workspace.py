@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hypha_rpc.client.fetching import split_options
+from hypha_rpc.client.help import LocalSignature, Routine
 from hypha_rpc.client.proxies import RemoteFunction, RemoteService
+from hypha_rpc.client.server import Server
 from hypha_rpc.errors import ConnectionLost, ServiceNotFound
 from hypha_rpc.objects import ObjectProxy
 from hypha_rpc.schemas import function_schema
@@ -30,7 +33,7 @@ class LocalFunctions:
         self._exports: set[asyncio.Task[ObjectProxy]] = set()
 
     async def register_service(
-        self, service: Any, config: Mapping[str, Any] | None = None, **options: Any
+        self, /, service: Any, config: Mapping[str, Any] | None = None, **options: Any
     ) -> ObjectProxy:
         """Register a service.
 
@@ -51,23 +54,27 @@ class LocalFunctions:
         await self._rpc.unregister_service(service, notify)
 
     async def get_service(
-        self, service_id: str, config: Mapping[str, Any] | None = None, **options: Any
+        self, service_id: str, config: Mapping[str, Any] | type[Any] | None = None, **options: Any
     ) -> RemoteService:
         """Find a service and return its proxy.
 
         Args:
             service_id: [workspace/][client:]name[@app].
-            config: options: mode, timeout, case_conversion, select_timeout.
+            config: options: mode, timeout, case_conversion, select_timeout, encryption_public_key. Or a Protocol
+                class whose members the service must have.
             options: the same as keywords.
         """
         if not isinstance(service_id, str):
             raise TypeError(f"service_id must be a string, not {type(service_id).__name__}")
-        chosen = {**(config or {}), **options}
+        protocol = config if isinstance(config, type) else None
+        given = {} if config is None or isinstance(config, type) else config
+        wanted, chosen = split_options({**given, **options}, protocol)
         reference = self._rpc.manager_reference("get_service")
         give_up_at = self._rpc.loop.time() + _PATIENCE_S
         while True:
             try:
-                return RemoteService(await self._rpc.call(reference, (service_id,), {"config": chosen}))
+                found = await self._rpc.call(reference, (service_id,), {"config": chosen})
+                return wanted.shape(self._rpc, RemoteService(found))
             except ServiceNotFound:
                 # After a reconnection of our own the providers may still be coming back.
                 if not self._rpc.freshly_reconnected() or self._rpc.loop.time() > give_up_at:
@@ -219,11 +226,14 @@ _LOCAL = (
 )
 
 
-class LocalFunction:
+class LocalFunction(Routine):
     """A function of the connected object, with the name and schema that all its members have."""
+
+    __signature__ = LocalSignature()
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
+        self.__wrapped__ = function
         self.__name__ = name
         self.__doc__ = function.__doc__
         self.__schema__ = function_schema(function, name)
@@ -235,7 +245,7 @@ class LocalFunction:
         return f"<function {self.__name__} of the connection>"
 
 
-def build_server(rpc: RPC, *, description: str | None = None) -> RemoteService:
+def build_server(rpc: RPC, *, description: str | None = None) -> Server:
     """Make the connected object of *rpc*, whose session must be ready.
 
     Whatever the manager offers is there under its own schema; the functions of
@@ -245,7 +255,7 @@ def build_server(rpc: RPC, *, description: str | None = None) -> RemoteService:
     manager = rpc.session.manager
     if manager is None:
         raise ConnectionLost("Connection is closed")
-    server = RemoteService({key: _callable_twice(value) for key, value in dict.items(manager)})
+    server = Server({key: _callable_twice(value) for key, value in dict.items(manager)})
     local = LocalFunctions(rpc, description)
     for name in _LOCAL:
         if name.endswith("subscribe") and name not in server:

@@ -27,7 +27,7 @@ class Host(Protocol):
     caller: Caller
     callee: Callee
 
-    def receive_assembled(self, data: bytes, context: Mapping[str, Any]) -> None:
+    def receive_assembled(self, data: bytes | memoryview, context: Mapping[str, Any]) -> None:
         """Take a frame that came in pieces."""
 
 

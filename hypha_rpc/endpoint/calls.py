@@ -27,10 +27,15 @@ class Call:
         limit: longest silence in seconds.
         heard: when the callee last gave a sign (or the call was written).
         level: extension level of the callee.
+        deadline: when it fails even if its callee is alive.
+        key: public key of the callee if the request was encrypted, or None.
         sent: False while the request is still being transferred in pieces.
     """
 
-    __slots__ = ("heard", "id", "level", "limit", "method", "sent", "target", "waiter")
+    __slots__ = ("deadline", "heard", "id", "level", "limit", "method", "sent", "target", "waiter")
+
+    # Few calls have one: these are of a subclass (endpoint.sealed).
+    key: bytes | None = None
 
     def __init__(  # noqa: PLR0917 - made once a call; keywords would cost
         self, call_id: str, target: str, method: str, waiter: Waiter, limit: float, now: float
@@ -42,6 +47,7 @@ class Call:
         self.limit = limit
         self.heard = now
         self.level = 0
+        self.deadline = float("inf")
         self.sent = True
 
 
@@ -72,6 +78,10 @@ class CallTable:
         """Forget and return the calls whose callee has been silent for too long."""
         return self._take(lambda call: call.sent and now - call.heard > call.limit)
 
+    def overdue(self, now: float) -> list[Call]:
+        """Forget and return the calls whose deadline has passed."""
+        return self._take(lambda call: now >= call.deadline)
+
     def of_peer(self, address: str) -> list[Call]:
         """Forget and return the calls to *address*."""
         return self._take(lambda call: call.target == address)
@@ -89,9 +99,11 @@ class CallTable:
         for call in self._calls.values():
             call.heard = now
 
-    def earliest(self) -> float | None:
-        """When the next call can expire, or None."""
-        return min((call.heard + call.limit for call in self._calls.values()), default=None)
+    def earliest(self, *, silence: bool) -> float | None:
+        """When the next call can expire, or None; by its deadline only unless *silence* counts."""
+        if silence:
+            return min((min(call.heard + call.limit, call.deadline) for call in self._calls.values()), default=None)
+        return min((call.deadline for call in self._calls.values()), default=None)
 
     def _take(self, chosen: Callable[[Call], Any]) -> list[Call]:
         taken = [call for call in self._calls.values() if chosen(call)]

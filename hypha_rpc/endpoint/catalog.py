@@ -35,20 +35,34 @@ def describe_service(core: Core, service: Service, me: str | None = None) -> dic
         (key, value) for key, value in service.info.items() if key != "service_schema" and value is not None
     )
     described["config"] = encoder.encode(service.config)
+    schemas = service.info.get("service_schema")
     for key, member in exported_members(service.members):
-        described[key] = _member(member, f"services.{service.id}.{key}", target, (core, encoder))
+        schema = schemas.get(key) if isinstance(schemas, dict) else None
+        tools = (core, encoder, service)
+        described[key] = _member(member, f"services.{service.id}.{key}", target, tools, schema)
     return described
 
 
-def _member(member: Any, path: str, target: str, tools: tuple[Core, Encoder]) -> Any:
+def _member(member: Any, path: str, target: str, tools: tuple[Core, Encoder, Service], schema: Any) -> Any:
+    """One member; *schema* is its place in the schema of the service."""
     if isinstance(member, dict):
         pairs = exported_members(member)
-        return {key: _member(value, f"{path}.{key}", target, tools) for key, value in pairs}
+        inner = schema if isinstance(schema, dict) else {}
+        return {key: _member(value, f"{path}.{key}", target, tools, inner.get(key)) for key, value in pairs}
     if isinstance(member, (list, tuple)):
-        return [_member(value, f"{path}.{index}", target, tools) for index, value in enumerate(member)]
+        parts = schema if isinstance(schema, list) and len(schema) == len(member) else [None] * len(member)
+        items = enumerate(zip(member, parts, strict=True))
+        return [_member(value, f"{path}.{index}", target, tools, part) for index, (value, part) in items]
     if callable(member):
         reference = getattr(member, "__rpc_object__", None)
         if isinstance(reference, dict):
             return reference
-        return describe(member, path, target=target, server=tools[0].server_url)
+        described = describe(member, path, target=target, server=tools[0].server_url)
+        derived = schema.get("function") if isinstance(schema, dict) else None
+        if "_rschema" not in described and isinstance(derived, dict):
+            described["_rschema"] = derived
+        service = tools[2]
+        if service.is_idempotent(path.split(".", 2)[2]):
+            described["_ridem"] = True
+        return described
     return tools[1].encode(member)

@@ -11,17 +11,19 @@ call settles by answer, by the loss of its target or link, or by silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from hypha_rpc.endpoint.bigs import BigFrames
 from hypha_rpc.endpoint.callee import Callee
 from hypha_rpc.endpoint.caller import Caller
 from hypha_rpc.endpoint.core import Core
 from hypha_rpc.endpoint.exports import ExportTable
-from hypha_rpc.endpoint.options import EndpointOptions
-from hypha_rpc.endpoint.ports import Port, Reference, Waiter
+from hypha_rpc.endpoint.leases import MAX_IDS, LeaseKey
+from hypha_rpc.endpoint.options import LEVEL, EndpointOptions
+from hypha_rpc.endpoint.ports import Port, Reference, Sealer, Waiter
 from hypha_rpc.endpoint.running import Running
-from hypha_rpc.wire.frame import FrameError, read_extra, read_header
+from hypha_rpc.wire.frame import FrameError, read_assembled, read_extra, read_header
 from hypha_rpc.wire.limits import MAX_ROUTING_TEXT
 from hypha_rpc.wire.values import FormTable
 
@@ -32,6 +34,7 @@ _REDIAL_GRACE_S: Final = 2.0
 _ANSWERS: Final = frozenset({"resolve", "reject", "heartbeat"})
 
 Buffer = bytes | bytearray | memoryview
+ReadExtra = Callable[[Buffer, int], dict[str, Any]]
 
 
 class Endpoint:
@@ -44,6 +47,7 @@ class Endpoint:
         forms: wire forms; the shared default if not given.
         options: limits and hooks.
         server_url: the server's public URL, for ``_rserver``.
+        sealer: the keys, if this client encrypts.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class Endpoint:
         forms: FormTable | None = None,
         options: EndpointOptions | None = None,
         server_url: str | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
-        self.core = Core(port, address, id_prefix, forms=forms, options=options, server_url=server_url)
+        self.core = Core(port, address, id_prefix, forms=forms, options=options, server_url=server_url, sealer=sealer)
         self.caller = Caller(self.core)
         self.callee = Callee(self.core, self.caller.transfers)
         self.callee.offer_builtin(self)
+        self.big = BigFrames(self)
         self._swept = 0.0
         self._paused = False
         self._query_at: float | None = None
@@ -90,6 +96,7 @@ class Endpoint:
         now: float,
         *,
         silence_s: float | None = None,
+        deadline: float | None = None,
     ) -> str | None:
         """Call a function of a peer; *waiter* gets the outcome.
 
@@ -100,6 +107,7 @@ class Endpoint:
             waiter: settled exactly once (for fire and forget: at once, with None).
             now: monotonic time in seconds.
             silence_s: longest silence; default by the options and the kind of method.
+            deadline: when the call fails even if its callee is alive; the callee is told and stops.
 
         Returns:
             The id for `abandon`, or None when nothing is pending.
@@ -108,13 +116,25 @@ class Endpoint:
             SerializationError: an argument has no wire form; nothing was sent, nothing is left.
             TooManyPending: `EndpointOptions.max_pending` is reached.
             ConnectionLost: the endpoint is closed.
+            DeadlineExceeded: *deadline* has passed already; nothing was sent.
         """
         self.core.now = now
-        return self.caller.call(reference, args, kwargs, waiter, silence_s)
+        return self.caller.call(reference, args, kwargs, waiter, silence_s, deadline)
 
     def abandon(self, call_id: str) -> None:
         """Nobody waits for call *call_id* any more; a callee of level 1 is told to stop."""
         self.caller.abandon(call_id)
+
+    def release(self, keys: Sequence[LeaseKey], now: float) -> None:
+        """References to things held here have gone (`Port.unused`)."""
+        self.core.now = now
+        self.core.holdings.ended(keys)
+
+    def dispose(self, reference: Reference, now: float) -> None:
+        """Let go of what *reference* names at once; its owner withdraws it."""
+        self.core.now = now
+        if reference.lease is not None:
+            self.core.holdings.give_up(reference.lease.key)
 
     # -- answers -----------------------------------------------------------------
 
@@ -146,6 +166,28 @@ class Endpoint:
         self.core.now = now
         self.callee.fail(job, error)
 
+    # -- big frames ----------------------------------------------------------------
+
+    def next_piece(self, now: float) -> list[Buffer] | None:
+        """The next piece of a big frame, as the buffers of one frame to send; None while there is none.
+
+        The driver asks when the transport holds less than one piece (`chunks_out.ChunksOut.pump`).
+        """
+        self.core.now = now
+        return self.big.outgoing.next_piece()
+
+    def watch(self, call_id: str, progress: Callable[[int, int], None]) -> None:
+        """Tell *progress* how many bytes of the request of a call, then of its answer, have gone, of how many.
+
+        Only what is too big for one frame is told about. Ends with `unwatch`.
+        """
+        self.caller.transfers.watch(call_id, progress)
+        self.big.incoming.watch(call_id, progress)
+
+    def unwatch(self, call_id: str) -> None:
+        """Nobody looks at the progress of call *call_id* any more."""
+        self.big.incoming.unwatch(call_id)
+
     # -- frames in ---------------------------------------------------------------
 
     def receive(self, data: Buffer, now: float) -> None:
@@ -167,7 +209,7 @@ class Endpoint:
         except FrameError as error:
             core.port.dropped(str(error))
 
-    def receive_assembled(self, data: bytes, context: Mapping[str, Any]) -> None:
+    def receive_assembled(self, data: bytes | memoryview, context: Mapping[str, Any]) -> None:
         """Take a frame that came in pieces; it has the identity of who completed it (protocol §5).
 
         Raises:
@@ -179,11 +221,13 @@ class Endpoint:
             if name in context:
                 header[name] = context[name]
         if header.get("type") == "method":
-            self._method(header, data, offset)
+            self._method(header, data, offset, read_assembled)
         else:
             self._other(header, data, offset)
 
-    def _method(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
+    def _method(
+        self, header: dict[str, Any], data: Buffer, offset: int, read_extra: ReadExtra = read_extra
+    ) -> None:
         """A call, or the answer to one."""
         method, sender = header.get("method"), header.get("from")
         if not isinstance(method, str) or not isinstance(sender, str):
@@ -201,7 +245,13 @@ class Endpoint:
                 self.caller.answer(call, name, sender, extra)
                 return
             if session.startswith(self.core.id_prefix):
-                return  # late answers are normal (protocol §4.3)
+                # Late answers are normal (protocol §4.3); what is in them is let go.
+                if offset < len(data):
+                    extra = read_extra(data, offset)
+                    if name == "reject" and self.big.outgoing.active:
+                        self.caller.transfers.rejected(sender, session, extra)
+                    self.caller.late(sender, extra)
+                return
         try:
             extra = read_extra(data, offset) if offset < len(data) else header
         except FrameError as error:
@@ -216,6 +266,12 @@ class Endpoint:
             session = header.get("session")
             if isinstance(sender, str) and isinstance(session, str):
                 self.callee.cancel(sender, session) if kind == "cancel" else self.callee.query(sender, session)
+        elif kind in ("chunk", "credit"):
+            self.big.receive(header, data, offset)
+        elif kind in ("release", "lease"):
+            ids = read_extra(data, offset).get("ids")
+            if isinstance(sender, str) and isinstance(ids, list) and len(ids) <= MAX_IDS:
+                self.callee.release(sender, ids) if kind == "release" else self.callee.renew(sender, ids)
         elif isinstance(kind, str) and len(kind) <= MAX_ROUTING_TEXT:
             self.core.port.event(header, read_extra(data, offset) if offset < len(data) else header)
         else:
@@ -232,51 +288,85 @@ class Endpoint:
         core = self.core
         core.now = now
         self.caller.next_wake = float("inf")
-        if not self._paused:
-            self.caller.expire()
+        self.caller.expire(silence=not self._paused)
         self.callee.beat()
+        if not self._paused:
+            core.holdings.tick(now)
+        if now >= core.exports.next_doom():
+            self._expire_exports(now)
         if self._query_at is not None and now >= self._query_at:
             self._query_at = None
             self.caller.query()
+        if not self._paused:
+            self.big.outgoing.tick()
+            self.big.incoming.expire()
         if now - self._swept >= _SWEEP_S:
             self._swept = now
-            core.exports.expire_sessions(now, core.options.session_life_s)
+            self._expire_exports(now)
             core.forget_levels()
             self.callee.messages.expire(now)
         return self._next_tick()
 
+    def _expire_exports(self, now: float) -> None:
+        """Withdraw what nobody holds any more."""
+        core = self.core
+        life_s = core.options.session_life_s
+        core.exports.expire_sessions(now, life_s)
+        for service in core.exports.interfaces():
+            idle = core.levels.get(service.allowed_caller or "", 0) >= LEVEL and now - service.used > life_s
+            if idle or now >= service.doomed_at:
+                self.callee.dispose_of(service)
+
     def _next_tick(self) -> float | None:
         # While the link is down nothing expires: a wish in the past would come back at once, for ever.
-        expires = None if self._paused else self.caller.calls.earliest()
-        wishes = [at for at in (expires, self._query_at) if at is not None]
-        wishes.extend(min(job.next_beat, job.doomed_at) for job in self.callee.running)
-        if self.core.exports.sessions or len(self.callee.messages):
+        expires = self.caller.calls.earliest(silence=not self._paused)
+        renew = None if self._paused else self.core.holdings.next_tick()
+        big = (None, None) if self._paused else (self.big.outgoing.next_tick(), self.big.incoming.next_tick())
+        wishes = [at for at in (expires, renew, self._query_at, *big) if at is not None]
+        wishes.append(self.core.exports.next_doom())
+        wishes.extend(job.next_event() for job in self.callee.running)
+        if self.core.exports.sessions or len(self.callee.messages) or self.core.exports.interfaces():
             wishes.append(self._swept + _SWEEP_S)
         earliest = min(wishes, default=float("inf"))
         self.caller.next_wake = earliest
         return earliest if earliest != float("inf") else None
 
-    def peer_gone(self, address: str, now: float) -> int:
+    def peer_gone(self, address: str, now: float, *, may_resume: bool = False) -> int:
         """A client has left: settle what waits for it, doom what runs for it, forget what it sent or holds.
 
+        Args:
+            address: the client.
+            now: monotonic time in seconds.
+            may_resume: its link broke without a good-bye, so it may be back in a moment; what it
+                holds lives on for `EndpointOptions.orphan_grace_s` (extensions §3).
+
         Returns:
-            How many sessions were closed.
+            How many sessions were closed, or will be.
         """
-        self.core.now = now
-        self.core.levels.pop(address, None)
+        core = self.core
+        core.now = now
+        level = core.levels.pop(address, 0)
+        may_resume = may_resume and level >= LEVEL
         self.caller.peer_gone(address)
-        self.callee.peer_gone(address)
-        return self.core.exports.close_sessions_of(address)
+        self.callee.peer_gone(address, may_resume=may_resume)
+        self.big.incoming.forget_sender(address)
+        if not may_resume:
+            return core.exports.close_sessions_of(address)
+        at = now + core.options.orphan_grace_s
+        core.port.wake(at)
+        return core.exports.doom(address, at)
 
     def peer_resumed(self, address: str) -> None:
-        """A lost client is back before its grace ended: what runs for it goes on."""
+        """A lost client is back before its grace ended: what runs for it goes on, what it holds lives on."""
         self.callee.peer_resumed(address)
+        self.core.exports.doom(address, float("inf"))
 
     def link_down(self, now: float) -> None:
         """Our connection broke: the silence clock stands, unfinished transfers fail (extensions §3)."""
         self.core.now = now
         self._paused = True
         self.callee.messages.clear()
+        self.big.incoming.clear()
         self.caller.link_down()
 
     def link_up(self, now: float, *, resumed: bool) -> None:
@@ -298,7 +388,9 @@ class Endpoint:
         core.closed = error
         self.caller.close(error)
         self.callee.close()
+        self.big.incoming.clear()
         core.exports.clear()
+        core.holdings.clear()
         core.levels.clear()
 
     def stats(self) -> dict[str, int]:
@@ -308,6 +400,7 @@ class Endpoint:
             "running": len(self.callee.running),
             "services": len(self.exports.services),
             "sessions": len(self.exports.sessions),
-            "partial_messages": len(self.callee.messages),
+            "held": len(self.core.holdings),
+            "partial_messages": len(self.callee.messages) + len(self.big.incoming),
             "transfers": len(self.caller.transfers),
         }

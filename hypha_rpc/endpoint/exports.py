@@ -44,6 +44,9 @@ class Service:
         config: as registered, with ``workspace``.
         info: ``name``, ``type``, ``description``, ``docs``, ``app_id``, ``service_schema`` as far as given.
         announce: whether the server is told about it.
+        allowed_caller: for an interface: the client it was sent to.
+        used: for an interface: when it was last called or renewed.
+        doomed_at: for an interface: when it is withdrawn because its holder is lost.
     """
 
     id: str
@@ -53,25 +56,42 @@ class Service:
     announce: bool = True
     allowed_caller: str | None = None
     trusted: bool = False
+    used: float = 0.0
+    doomed_at: float = float("inf")
     open: bool = field(init=False)
+    trusted_keys: frozenset[str] = field(init=False)
     visibility: str = field(init=False)
     authorized: frozenset[str] = field(init=False)
     in_executor: bool = field(init=False)
     _context: bool | frozenset[str] = field(init=False)
+    _idempotent: bool | frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.visibility = str(self.config.get("visibility", "protected"))
-        self.open = self.visibility in _OPEN and self.allowed_caller is None
+        self.trusted_keys = frozenset(key.lower() for key in self.config.get("trusted_keys") or ())
+        self.open = self.visibility in _OPEN and self.allowed_caller is None and not self.trusted_keys
         self.authorized = frozenset(self.config.get("authorized_workspaces") or ())
         self.in_executor = bool(self.config.get("run_in_executor"))
-        wanted = self.config.get("require_context", False)
-        self._context = frozenset(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else bool(wanted)
+        self._context = _names(self.config.get("require_context", False))
+        self._idempotent = _names(self.config.get("idempotent", False))
 
     def wants_context(self, name: str) -> bool:
         """Whether the member at dotted path *name* gets the call's context (python-client §13)."""
-        if isinstance(self._context, bool):
-            return self._context
-        return name in self._context or name.rpartition(".")[2] in self._context
+        return _covers(self._context, name)
+
+    def is_idempotent(self, name: str) -> bool:
+        """Whether the member at dotted path *name* may run twice for one call (``config.idempotent``)."""
+        return _covers(self._idempotent, name)
+
+    def distrust(self, key: bytes | None, what: str) -> str | None:
+        """Why a call of *what* encrypted by the owner of *key* (None: not encrypted) is refused, or None."""
+        if not self.trusted_keys:
+            return None
+        if key is None:
+            return f"Encryption required for method {what} (trusted_keys is set)"
+        if key.hex() not in self.trusted_keys:
+            return f"Caller's public key is not in the trusted keys list for {what}"
+        return None
 
     def refusal(self, caller: str, own_workspace: str, verb: str) -> str | None:
         """Why *caller* may not use this service, or None (protocol §4.5)."""
@@ -83,6 +103,17 @@ class Service:
         if workspace in (own_workspace, "*") or workspace in self.authorized:
             return None
         return f"Permission denied for {verb}, workspace mismatch: {own_workspace} != {workspace}"
+
+
+def _names(wanted: Any) -> bool | frozenset[str]:
+    """All members, none, or those named."""
+    return frozenset(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else bool(wanted)
+
+
+def _covers(names: bool | frozenset[str], path: str) -> bool:
+    if isinstance(names, bool):
+        return names
+    return path in names or path.rpartition(".")[2] in names
 
 
 def exported_members(members: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -107,14 +138,19 @@ def _functions(node: Any, path: str) -> Iterator[tuple[str, Callable[..., Any]]]
 class Session:
     """Functions that went out with one message; only the client it went to may call them (security S7)."""
 
-    __slots__ = ("id", "keeps", "objects", "peer", "used")
+    __slots__ = ("closers", "doomed_at", "id", "keeps", "key", "objects", "peer", "used")
 
     def __init__(self, session_id: str, peer: str, now: float, *, keeps: bool) -> None:
         self.id = session_id
         self.peer = peer
         self.used = now
         self.keeps = keeps
+        # Public key of the peer if these went out encrypted: their calls must be, too.
+        self.key: bytes | None = None
+        self.doomed_at = float("inf")
         self.objects: dict[str, Target] = {}
+        # Called when the functions are withdrawn: generators end with them.
+        self.closers: list[Callable[[], None]] = []
 
 
 class ExportTable:
@@ -148,21 +184,51 @@ class ExportTable:
 
     def close_session(self, session_id: str) -> None:
         """Withdraw the functions of a session; idempotent."""
-        self.sessions.pop(session_id, None)
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            for close in session.closers:
+                close()
 
     def close_sessions_of(self, peer: str) -> int:
         """Withdraw everything that went to *peer*; returns how many sessions that were."""
         lost = [session.id for session in self.sessions.values() if session.peer == peer]
         for session_id in lost:
-            del self.sessions[session_id]
+            self.close_session(session_id)
         return len(lost)
 
+    def doom(self, peer: str, at: float) -> int:
+        """Withdraw what went to *peer* at time *at*, unless it comes back; infinity takes that back.
+
+        Returns:
+            How many sessions that are.
+        """
+        found = [session for session in self.sessions.values() if session.peer == peer]
+        for session in found:
+            session.doomed_at = at
+        for interface in self.interfaces_of(peer):
+            interface.doomed_at = at
+        return len(found)
+
+    def next_doom(self) -> float:
+        """When the next thing of a lost holder is withdrawn, or infinity."""
+        times = [session.doomed_at for session in self.sessions.values()]
+        times.extend(interface.doomed_at for interface in self.interfaces())
+        return min(times, default=float("inf"))
+
     def expire_sessions(self, now: float, life_s: float) -> int:
-        """Withdraw functions of results that nobody has called for *life_s* seconds."""
-        old = [session.id for session in self.sessions.values() if session.keeps and now - session.used > life_s]
+        """Withdraw functions nobody has called or renewed for *life_s* seconds, and those of holders lost for good."""
+        old = [
+            session.id
+            for session in self.sessions.values()
+            if now >= session.doomed_at or (session.keeps and now - session.used > life_s)
+        ]
         for session_id in old:
-            del self.sessions[session_id]
+            self.close_session(session_id)
         return len(old)
+
+    def interfaces(self) -> list[Service]:
+        """The hidden services of ``_rintf`` maps."""
+        return [service for service in self.services.values() if service.allowed_caller is not None]
 
     def interfaces_of(self, caller: str) -> list[Service]:
         """The hidden services that only *caller* may call."""
@@ -171,5 +237,6 @@ class ExportTable:
     def clear(self) -> None:
         """Withdraw everything."""
         self.services.clear()
-        self.sessions.clear()
+        for session_id in list(self.sessions):
+            self.close_session(session_id)
         self._targets.clear()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypha_rpc.endpoint.storage import AreaFactory, byte_area
+from hypha_rpc.endpoint.streams import ProducerFactory, plain_producer
 from hypha_rpc.wire.limits import WireLimits
 
 __all__ = ["EndpointOptions"]
@@ -28,6 +30,8 @@ class EndpointOptions:
         max_partial_own, max_partial_abroad: bytes of one incomplete message, by where the sender is (security §8).
         max_partial_per_sender: incomplete messages of one sender.
         partial_idle_s: an incomplete message without progress is dropped after this time.
+        areas: makes room for incomplete messages (security S47).
+        producer: makes the producing end of a generator.
         share_traces: send stack traces with errors; a server does not (security S50).
         connection_type: shown in contexts (protocol §4.6).
         mapping: class of received maps.
@@ -44,6 +48,8 @@ class EndpointOptions:
     max_partial_abroad: int = 1024**3
     max_partial_per_sender: int = 64
     partial_idle_s: float = 60.0
+    areas: AreaFactory = byte_area
+    producer: ProducerFactory = plain_producer
     share_traces: bool = True
     connection_type: str = "websocket"
     mapping: Callable[[dict[Any, Any]], Any] = dict

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from hypha_rpc.endpoint.leases import Lease, LeaseKey
     from hypha_rpc.endpoint.running import Running
 
-__all__ = ["Port", "Reference", "Waiter"]
+__all__ = ["Port", "Reference", "Sealer", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -34,6 +35,8 @@ class Reference(NamedTuple):
         parent: the owner's session under which it must be called, or None.
         level: extension level of the owner (0: public).
         wire: the ``_rtype: method`` map, with absolute target, to pass it on.
+        lease: what keeps it alive at its owner, or None.
+        key: public key of its owner if calls are to be encrypted, or None.
     """
 
     target: str
@@ -42,6 +45,20 @@ class Reference(NamedTuple):
     parent: str | None = None
     level: int = 0
     wire: Mapping[str, Any] = {}
+    lease: Lease | None = None
+    key: bytes | None = None
+
+
+class Sealer(Protocol):
+    """The keys of an endpoint that encrypts; `hypha_rpc.wire.sealing.Sealer` is one (protocol §9)."""
+
+    public_key: bytes
+
+    def seal(self, payload: bytes, key: bytes) -> dict[str, Any]:
+        """Segment 2 of a frame that only the owner of public key *key* can read."""
+
+    def open(self, extra: dict[str, Any]) -> tuple[bytes, bytes]:
+        """The payload in segment 2 and the public key of who sealed it; raises `SealingError`."""
 
 
 class Port(Protocol):
@@ -71,6 +88,9 @@ class Port(Protocol):
 
     def stream(self, pull: Reference, close: Reference | None) -> Any:
         """Make the async iterator whose items *pull* gives; *close* ends it early."""
+
+    def unused(self, key: LeaseKey) -> None:
+        """A reference to something held has gone: call `Endpoint.release` soon. Called in any thread, at any moment."""
 
     def dropped(self, reason: str) -> None:
         """A received frame was refused without an answer; *reason* carries no payload."""

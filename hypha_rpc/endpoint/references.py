@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.addresses import absolute, workspace_of
 from hypha_rpc.endpoint.exports import Service, Session, Target, exported_members
+from hypha_rpc.endpoint.leases import Kept, leased_id
 from hypha_rpc.endpoint.ports import Reference
-from hypha_rpc.endpoint.streams import Producer
+from hypha_rpc.endpoint.sealed import announced_key
 from hypha_rpc.wire.values import ForeignReferenceError
 
 if TYPE_CHECKING:
@@ -51,29 +52,34 @@ class Outgoing:
         session_id: under which they are named.
         peer: the client the message goes to; nobody else may call them.
         keeps: True for results (they live on), False for arguments (they end with the call).
+        key: public key of the peer if the message is encrypted for it.
     """
 
-    __slots__ = ("_core", "_interfaces", "_keeps", "_me", "_peer", "_session", "_session_id")
+    __slots__ = ("_core", "_interfaces", "_keeps", "_kept", "_key", "_me", "_peer", "_session", "_session_id")
 
-    def __init__(self, core: Core, session_id: str, peer: str, *, me: str, keeps: bool) -> None:
+    def __init__(
+        self, core: Core, session_id: str, peer: str, *, me: str, keeps: bool, key: bytes | None = None
+    ) -> None:
         self._core = core
         self._session_id = session_id
         self._peer = peer
         self._me = me
         self._keeps = keeps
+        self._key = key
         self._session: Session | None = None
         self._interfaces: list[str] = []
+        self._kept: list[str] = []
 
     def export_function(self, function: Callable[..., Any]) -> Mapping[str, Any]:
         """Name *function*; one that is a proxy already passes on as what it stands for."""
         reference = getattr(function, "__rpc_object__", None)
         if isinstance(reference, dict):
             return reference
-        session = self._opened()
+        session = self._opened_for(function) if isinstance(function, Kept) else self._opened()
         name = getattr(function, "__name__", "")
         object_id = f"{len(session.objects):x}" + (f"#{name}".replace(".", "_") if isinstance(name, str) else "")
         session.objects[object_id] = Target(function, object_id)
-        return describe(function, f"{self._session_id}.{object_id}", target=self._me, server=self._core.server_url)
+        return self._described(function, f"{session.id}.{object_id}")
 
     def export_generator(self, source: Any) -> Mapping[str, Any]:
         """Name the two methods of a generator: the next item, and closing it."""
@@ -81,8 +87,9 @@ class Outgoing:
         object_id = f"{len(session.objects):x}"
         close_id = f"{object_id}:close"
         forget = _Forget(self._core, session, (object_id, close_id))
-        producer = Producer(source, forget)
-        session.objects[object_id] = Target(producer.next, object_id)
+        producer = self._core.options.producer(source, forget)
+        session.closers.append(producer.abandon)
+        session.objects[object_id] = Target(producer.pull, object_id)
         session.objects[close_id] = Target(producer.close, close_id)
         named: dict[str, Any] = {
             "_rtype": "generator",
@@ -95,6 +102,8 @@ class Outgoing:
         }
         if self._core.server_url is not None:
             named["_rserver"] = self._core.server_url
+        if self._core.sealer is not None:
+            named["_renc_pub"] = self._core.sealer.public_key
         return named
 
     def export_interface(self, interface: dict[str, Any]) -> dict[str, Any] | None:
@@ -105,10 +114,13 @@ class Outgoing:
         core = self._core
         service_id = f"_rintf_{core.new_id()}"
         disposer = _Dispose(core, service_id, dict.get(interface, "_dispose"))
-        config = {"visibility": "protected", "_local_only": True}
+        config: dict[str, Any] = {"visibility": "protected", "_local_only": True}
+        if self._key is not None:
+            config["trusted_keys"] = [self._key.hex()]
         service = Service(
             service_id, {**members, "_dispose": disposer}, config, announce=False, allowed_caller=self._peer
         )
+        service.used = core.now
         core.exports.add(service)
         self._interfaces.append(service_id)
         interface["_rintf_service_id"] = service_id
@@ -124,18 +136,38 @@ class Outgoing:
         if isinstance(value, dict):
             return {key: self._member(item, f"{path}.{key}") for key, item in exported_members(value)}
         if callable(value) and not isinstance(getattr(value, "__rpc_object__", None), dict):
-            return _Named(describe(value, path, target=self._me, server=self._core.server_url))
+            return _Named(self._described(value, path))
         return value
+
+    def _described(self, function: Callable[..., Any], method: str) -> dict[str, Any]:
+        """The map for *function*, with the key to encrypt its calls for if this side has one."""
+        described = describe(function, method, target=self._me, server=self._core.server_url)
+        if self._core.sealer is not None:
+            described["_renc_pub"] = self._core.sealer.public_key
+        return described
 
     def _opened(self) -> Session:
         """The session of this message, which opens with the first function in it."""
         if self._session is None:
             self._session = Session(self._session_id, self._peer, self._core.now, keeps=self._keeps)
+            self._session.key = self._key
             self._core.exports.open_session(self._session)
         return self._session
 
+    def _opened_for(self, kept: Kept) -> Session:
+        """A session of its own for one sending of a function that outlives its call."""
+        core = self._core
+        session = Session(core.new_id(), self._peer, core.now, keeps=True)
+        session.key = self._key
+        core.exports.open_session(session)
+        self._kept.append(session.id)
+        kept.sent_as(session.id, core.exports)
+        return session
+
     def discard(self) -> None:
         """The message was not sent: nothing was exported."""
+        while self._kept:
+            self._core.exports.close_session(self._kept.pop())
         if self._session is not None:
             self._core.exports.close_session(self._session_id)
             self._session = None
@@ -150,14 +182,16 @@ class Incoming:
         core: who received it.
         sender: stamped address of the sender.
         parent: the sender's session under which its functions must be called, or None (results).
+        key: public key of the sender if the message was encrypted.
     """
 
-    __slots__ = ("_core", "_parent", "_sender")
+    __slots__ = ("_core", "_key", "_parent", "_sender")
 
-    def __init__(self, core: Core, sender: str, parent: str | None) -> None:
+    def __init__(self, core: Core, sender: str, parent: str | None, key: bytes | None = None) -> None:
         self._core = core
         self._sender = sender
         self._parent = parent
+        self._key = key
 
     def import_function(self, reference: dict[str, Any]) -> Any:
         """Make what *reference* stands for callable here.
@@ -193,7 +227,13 @@ class Incoming:
         parent = self._parent if target == sender and session == self._parent else None
         level = 1 if isinstance(reference.get("_rx"), int) and reference["_rx"] >= 1 else 0
         wire = {**reference, "_rtarget": target}
-        return Reference(target, method, reference.get("_rpromise"), parent, level, wire)
+        held = leased_id(method) if level and parent is None and target == sender else None
+        lease = self._core.holdings.take(target, held) if held is not None else None
+        # What came encrypted from its owner is called encrypted, whatever it says.
+        key = self._key if target == sender else None
+        if key is None and self._core.sealer is not None:
+            key = announced_key(reference)
+        return Reference(target, method, reference.get("_rpromise"), parent, level, wire, lease, key)
 
     def _home(self) -> str:
         """Where a relative target lives: the sender's workspace; the manager speaks for its receiver's."""
@@ -213,7 +253,7 @@ class Incoming:
     def _own(self, method: str, reference: dict[str, Any]) -> Any:
         """A function of this side comes back: it is itself, if the sender may call it (security S8)."""
         core = self._core
-        target, refusal = core.lookup(method, self._sender)
+        target, refusal = core.lookup(method, self._sender, self._key)
         if target is None or refusal is not None:
             raise ForeignReferenceError("foreign reference")
         if target.service is None:

@@ -30,6 +30,9 @@ class Running:
         answered: an answer was given; later ones are ignored.
         tracked: it is in the table.
         handle: the driver's own (a task).
+        key: public key of the caller if the request was encrypted, or None.
+        until: the caller's deadline in our time, or None.
+        deadline: when it will be cancelled for that; None when it was, or there is none.
         next_beat, doomed_at: times of a tracked call.
     """
 
@@ -37,6 +40,7 @@ class Running:
         "answered",
         "asked",
         "caller",
+        "deadline",
         "doomed_at",
         "handle",
         "interval",
@@ -46,7 +50,11 @@ class Running:
         "session",
         "target",
         "tracked",
+        "until",
     )
+
+    # Few calls have one: these are of a subclass (endpoint.sealed).
+    key: bytes | None = None
 
     def __init__(self, caller: str, me: str, session: str | None, target: Target, promise: Any, asked: Any) -> None:  # noqa: PLR0917 - made once a call; keywords would cost
         self.caller = caller
@@ -57,7 +65,14 @@ class Running:
         self.asked = asked
         self.answered = False
         self.tracked = False
+        self.deadline: float | None = None
+        self.until: float | None = None
         self.handle: Any = None
+
+    def next_event(self) -> float:
+        """When a tracked call wants attention: a heartbeat, its deadline, the end of its caller's grace."""
+        at = min(self.next_beat, self.doomed_at)
+        return at if self.deadline is None else min(at, self.deadline)
 
     def method(self, name: str) -> str | None:
         """The id of ``resolve``, ``reject`` or ``heartbeat``, or None when no such answer is wanted."""

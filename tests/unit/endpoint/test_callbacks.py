@@ -139,6 +139,7 @@ def test_a_function_in_a_result_lives_on_and_is_called_without_parent(world: Wor
 
 def test_it_dies_600_seconds_after_its_last_use(world: World, cons: Peer, prov: Peer) -> None:
     prov.offer("make", {"adder": lambda n: lambda x: x + n})
+    Wire(world).lose = lambda header: header["type"] == "lease"
     adder = cons.ask("ws/prov", "services.make.adder", 10)
     for _ in range(3):
         world.advance(590, 10)
@@ -180,6 +181,10 @@ def test_a_callback_in_a_fire_and_forget_call_lives_like_one_in_a_result(
     world.run()
     assert called(world, kept[0]) == 3
     world.advance(670, 10)
+    assert called(world, kept[0]) == 3
+    kept.clear()
+    prov.let_go()
+    world.run()
     assert cons.stats()["sessions"] == 0
 
 

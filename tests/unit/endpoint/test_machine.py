@@ -114,6 +114,19 @@ class Conversation(RuleBasedStateMachine):
             token = self.token()
             self.remember(proxy(token), token, token)
 
+    @rule(caller=addresses, which=numbers)
+    def let_go_of_a_function_of_a_result(self, caller: str, which: int) -> None:
+        if self.makers[caller]:
+            del self.makers[caller][which % len(self.makers[caller])]
+            self.forget_functions(caller)
+
+    def forget_functions(self, holder: str) -> None:
+        """What *holder* no longer refers to is reported, as its driver would."""
+        for made in self.made:
+            if made.expected is ...:
+                made.outcome.results[:] = [True] * len(made.outcome.results)
+        self.world.peers[holder].let_go()
+
     @rule(caller=addresses, callee=addresses)
     def fire_and_forget(self, caller: str, callee: str) -> None:
         if caller != callee:
@@ -224,7 +237,13 @@ class Conversation(RuleBasedStateMachine):
                 self.end(self.laters.pop())
             self.world.run()
             self.world.tick(seconds)
+        for address in ADDRESSES:
+            self.makers[address].clear()
+            self.forget_functions(address)
         self.world.run()
+        for _ in range(8):
+            self.world.tick(100.0)
+            self.world.run()
 
 
 class _Keeping(Outcome):

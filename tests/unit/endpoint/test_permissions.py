@@ -118,7 +118,12 @@ def test_the_manager_answers_from_whatever_address_it_was_called_at(world: World
         ("services.demo.nope", "Method expired or not found: ws/cons:services.demo.nope", AttributeError),
         ("services.nope.add", "Method expired or not found: ws/cons:services.nope.add", AttributeError),
         ("services.demo", "Method expired or not found: ws/cons:services.demo", AttributeError),
-        ("nosession.x", "Session not found: ws/cons:nosession.x", ReferenceError),
+        (
+            "nosession.x",
+            "Session not found: ws/cons:nosession.x "
+            "(a callback in an argument ends with its call; send keep(function) to let it live on)",
+            ReferenceError,
+        ),
         ("word", "Method not found: ws/cons:word at prov", AttributeError),
         ("", "Method not found: ws/cons: at prov", AttributeError),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
+from hypha_rpc.endpoint.leases import LeaseKey
 from hypha_rpc.wire.frame import FrameError, FrameWriter, pack_pairs, read_extra, read_header, restamp
 
 
@@ -79,6 +80,7 @@ class Peer:
         self.events: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.drops: list[str] = []
         self.later: list[Later] = []
+        self.gone: list[LeaseKey] = []
         self.wishes: list[float] = []
         self.endpoint = Endpoint(self, address, f"{len(world.peers):024x}", options=options)
         world.peers[address] = self
@@ -118,8 +120,16 @@ class Peer:
     def stream(self, pull: Reference, close: Reference | None) -> Any:
         return Proxy(self, pull)
 
+    def unused(self, key: LeaseKey) -> None:
+        self.gone.append(key)
+
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)
+
+    def let_go(self) -> None:
+        """Tell owners what is no longer referred to, as a driver does soon after `unused`."""
+        gone, self.gone = self.gone, []
+        self.endpoint.release(gone, self.world.now)
 
     # -- for tests
 
