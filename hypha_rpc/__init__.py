@@ -25,24 +25,47 @@ if TYPE_CHECKING:
     from hypha_rpc.client.connect import connect_to_server, get_remote_service
     from hypha_rpc.client.login import login, logout
     from hypha_rpc.client.rpc import RPC
+    from hypha_rpc.endpoint.leases import keep
+    from hypha_rpc.sync.names import (
+        connect_to_server_sync,
+        get_remote_service_sync,
+        get_rtc_service_sync,
+        login_sync,
+        logout_sync,
+        register_rtc_service_sync,
+    )
     from hypha_rpc.utils import run_in_executor
 
 __all__ = [
     "RPC",
     "__version__",
     "connect_to_server",
+    "connect_to_server_sync",
     "get_remote_service",
+    "get_remote_service_sync",
+    "get_rtc_service_sync",
+    "keep",
     "login",
+    "login_sync",
     "logout",
+    "logout_sync",
+    "register_rtc_service_sync",
     "run_in_executor",
 ]
 
 _HOMES = {
     "RPC": "hypha_rpc.client.rpc",
     "connect_to_server": "hypha_rpc.client.connect",
+    "connect_to_server_sync": "hypha_rpc.sync.names",
     "get_remote_service": "hypha_rpc.client.connect",
+    "get_remote_service_sync": "hypha_rpc.sync.names",
+    "get_rtc_service_sync": "hypha_rpc.sync.names",
+    "keep": "hypha_rpc.endpoint.leases",
     "login": "hypha_rpc.client.login",
+    "login_sync": "hypha_rpc.sync.names",
     "logout": "hypha_rpc.client.login",
+    "logout_sync": "hypha_rpc.sync.names",
+    "register_rtc_service_sync": "hypha_rpc.sync.names",
     "run_in_executor": "hypha_rpc.utils",
 }
 

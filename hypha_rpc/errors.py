@@ -6,12 +6,15 @@
       ConnectionFailed(ConnectionError)            could not establish; ``.retryable``
         AuthenticationFailed(ConnectionAbortedError, PermissionError)   the server said no, for good
       ConnectionLost(ConnectionError)              was up, is gone
-      CallError                                    ``.peer .method .call_id .may_have_run``
+      CallError                                    ``.peer .service .method .call_id .may_have_run``
         CallTimeout(TimeoutError)                  nothing was heard in time
+          DeadlineExceeded                         the call's own time limit has passed
         CallCancelled                              the callee gave the call up
+        AnswerLost                                 it ran; what came of it is gone
         PeerGone(ConnectionError)                  the callee (or our link to it) is gone
         RemoteException                            the remote function raised;
-                                                   ``.remote_type .remote_message .remote_traceback``
+                                                   ``.remote_type .remote_message .remote_traceback``,
+                                                   ``.remote_module .remote_args`` from our own peers
           ServiceNotFound(KeyError)
           MethodNotFound(AttributeError)
           PermissionDenied(PermissionError)
@@ -37,8 +40,10 @@ from __future__ import annotations
 
 import builtins
 from functools import lru_cache
+from typing import Any
 
 __all__ = [
+    "AnswerLost",
     "AuthenticationFailed",
     "CallCancelled",
     "CallError",
@@ -46,6 +51,7 @@ __all__ = [
     "CallbackExpired",
     "ConnectionFailed",
     "ConnectionLost",
+    "DeadlineExceeded",
     "HyphaError",
     "LimitExceeded",
     "LocalProtocolError",
@@ -112,13 +118,27 @@ class CallError(HyphaError):
         self.call_id = call_id
         self.may_have_run = may_have_run
 
+    @property
+    def service(self) -> str | None:
+        """Local id of the service that was called; None for callbacks and functions of results."""
+        head, _, rest = (self.method or "").partition(".")
+        return rest.partition(".")[0] if head == "services" and rest else None
+
 
 class CallTimeout(CallError, TimeoutError):
     """Nothing was heard from the callee within the time limit."""
 
 
+class DeadlineExceeded(CallTimeout):
+    """The time limit of the call itself has passed; between our own peers the callee stops, too."""
+
+
 class CallCancelled(CallError):
     """The callee reports that the call was cancelled there."""
+
+
+class AnswerLost(CallError):
+    """The callee reports that the call had ended and its answer is gone (extensions §3)."""
 
 
 class PeerGone(CallError, ConnectionError):
@@ -136,14 +156,31 @@ class RemoteException(CallError):
         remote_type: class name of the original exception, e.g. ``"KeyError"``.
         remote_message: its message.
         remote_traceback: its formatted traceback, or ``""``.
+        remote_module: module of its class, ``""`` if the peer does not tell.
+        remote_args: its leading arguments that are plain values; empty if the peer does not tell.
     """
 
     remote_type: str = "Exception"
     remote_message: str = ""
     remote_traceback: str = ""
+    remote_module: str = ""
+    remote_args: tuple[Any, ...] = ()
+
+    _builtin: str = ""
+    """Name of the builtin that this class is made of, for those that no module holds."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._builtin or type(self), self.args, dict(vars(self)))
+
+
+def _restored(kind: str | type[RemoteException], args: tuple[Any, ...], state: dict[str, Any]) -> RemoteException:
+    """An error that was pickled."""
+    made = remote_exception_class(kind)(*args) if isinstance(kind, str) else kind(*args)
+    vars(made).update(state)
+    return made
 
 
 class ServiceNotFound(RemoteException, KeyError):
@@ -215,8 +252,9 @@ def remote_exception_class(name: str) -> type[RemoteException]:
     """Return the class for a remote error of builtin class *name*.
 
     Only exceptions of the `builtins` module qualify; everything else is a plain
-    `RemoteException`. Exceptions that stop an interpreter or a generator never
-    travel as themselves.
+    `RemoteException`. One that cannot have a second parent (`UnicodeDecodeError`
+    wants five arguments) is what its nearest base is. Exceptions that stop an
+    interpreter or a generator never travel as themselves.
 
     Args:
         name: class name as the callee reports it.
@@ -228,13 +266,31 @@ def remote_exception_class(name: str) -> type[RemoteException]:
     builtin = getattr(builtins, name, None)
     if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
         return RemoteException
-    if issubclass(builtin, (StopIteration, StopAsyncIteration)) or builtin is Exception:
+    if issubclass(builtin, (StopIteration, StopAsyncIteration)):
         return RemoteException
-    namespace = {"__module__": __name__, "__doc__": f"A remote {name}.", "__str__": RemoteException.__str__}
+    for base in builtin.__mro__:
+        if base is Exception:
+            break
+        mixed = _mixed(base)
+        if mixed is not None:
+            return mixed
+    return RemoteException
+
+
+@lru_cache(maxsize=128)
+def _mixed(builtin: type) -> type[RemoteException] | None:
+    """The class that is both `RemoteException` and *builtin*, or None when there can be none."""
+    namespace = {
+        "__module__": __name__,
+        "__doc__": f"A remote {builtin.__name__}.",
+        "__str__": RemoteException.__str__,
+        "__reduce__": RemoteException.__reduce__,
+        "_builtin": builtin.__name__,
+    }
     try:
-        mixed: type[RemoteException] = type(f"Remote{name}", (RemoteException, builtin), namespace)
+        mixed: type[RemoteException] = type(f"Remote{builtin.__name__}", (RemoteException, builtin), namespace)
         mixed("probe")
     except TypeError:
         # Builtins with another memory layout, or that want several arguments, cannot be mixed in.
-        return RemoteException
+        return None
     return mixed

@@ -44,6 +44,7 @@ __all__ = [
     "Refused",
     "Transport",
     "Unavailable",
+    "connector_for",
     "default_connector",
 ]
 
@@ -60,3 +61,25 @@ def default_connector() -> Connector:
     from hypha_rpc.transports.websocket import WebSocketConnector
 
     return WebSocketConnector()
+
+
+def connector_for(transport: str) -> Connector | None:
+    """Return the connector for the option ``transport`` (python-client §3.2).
+
+    Args:
+        transport: ``"websocket"``, ``"http"`` or ``"auto"``.
+
+    Returns:
+        None for any other text.
+    """
+    if transport == "websocket":
+        return default_connector()
+    if transport not in ("http", "auto"):
+        return None
+    from hypha_rpc.transports.http import HttpConnector
+
+    if transport == "http":
+        return HttpConnector()
+    from hypha_rpc.transports.auto import AutoConnector
+
+    return AutoConnector(default_connector(), HttpConnector())

@@ -27,7 +27,8 @@ Sending
     dropped; ``on_closed`` tells) and copies what it cannot write at once.
     ``writable`` turns False when more than `HIGH_WATER` bytes wait, ``on_writable``
     is called when they have fallen below `LOW_WATER`. Senders that can wait look
-    at it; small calls need not. A frame above the receiver's ``max_frame`` ends the
+    at it (pieces of big frames wait, so that small frames meet a short queue); small
+    calls need not. A frame above the receiver's ``max_frame`` ends the
     connection (1009): cutting is the sender's business.
 
 Closing
@@ -46,8 +47,9 @@ from typing import Any, NamedTuple, Protocol
 
 from hypha_rpc.errors import AuthenticationFailed, ConnectionFailed
 
-HIGH_WATER = 4 * 1024 * 1024
-LOW_WATER = 1024 * 1024
+HIGH_WATER = 256 * 1024
+LOW_WATER = 128 * 1024
+FLOODED = 4 * 1024 * 1024
 CLOSE_TIMEOUT_S = 3.0
 MAX_EARLY_FRAMES = 1024
 MAX_EARLY_BYTES = 32 * 1024 * 1024

@@ -17,7 +17,7 @@ import urllib.request
 from hypha_rpc.transports.base import OpenRefused, Unavailable
 from hypha_rpc.transports.target import Target, basic_authorization
 
-__all__ = ["dial", "dispose", "proxy_for"]
+__all__ = ["dial", "dispose", "keep_queue_short", "proxy_for"]
 
 _log = logging.getLogger("hypha_rpc.transport")
 
@@ -25,6 +25,8 @@ _log = logging.getLogger("hypha_rpc.transport")
 ADDRESS_S = 3.0
 MAX_PROXY_ANSWER = 16 * 1024
 DISPOSE_TURNS = 20
+#: Bytes in the kernel that are not on their way yet.
+UNSENT = 128 * 1024
 
 
 def proxy_for(target: Target) -> str | None:
@@ -185,3 +187,9 @@ def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def keep_queue_short(sock: socket.socket) -> None:
+    """Let the kernel hold little that is not on its way yet: small frames meet a short queue beside big ones."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

@@ -63,6 +63,11 @@ class MemoryTransport(Pipe):
         """Whether less than `HIGH_WATER` bytes wait for the other end to take them."""
         return not self._out.choked
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the other end to take them."""
+        return self._out.size
+
     # ------------------------------------------------------------------ sending
 
     def send_control(self, message: Mapping[str, Any]) -> None:

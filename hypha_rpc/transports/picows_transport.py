@@ -16,9 +16,9 @@ from typing import Any
 import picows
 
 from hypha_rpc.transports._engine_log import engine_log
-from hypha_rpc.transports.base import HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
+from hypha_rpc.transports.base import FLOODED, HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
 from hypha_rpc.transports.burst import masked_messages
-from hypha_rpc.transports.dial import dispose
+from hypha_rpc.transports.dial import dispose, keep_queue_short
 from hypha_rpc.transports.pipe import CUT, Pipe, report_failure
 from hypha_rpc.transports.target import Target
 from hypha_rpc.transports.websocket import Headers, UpgradeFailed, UpgradeRefused
@@ -47,6 +47,7 @@ async def upgrade(
     target: Target, sock: socket.socket, *, tls: ssl.SSLContext | None, headers: Headers, limits: Limits
 ) -> PicowsTransport:
     """Make a WebSocket of the connected *sock*; see `websocket.Engine`."""
+    keep_queue_short(sock)
     options: dict[str, Any] = {"server_hostname": target.host} if tls is not None else {}
     try:
         _, listener = await picows.ws_connect(
@@ -140,7 +141,7 @@ class PicowsTransport(Pipe, picows.WSListener):
             self._fail(1002, "Reserved bits without an extension")
         elif frame.msg_type is _PING:
             # A peer that pings without reading must not fill the send queue.
-            if self._writable:
+            if transport.underlying_transport.get_write_buffer_size() <= FLOODED:
                 transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type is _CLOSE:
             self._on_close(transport, frame)

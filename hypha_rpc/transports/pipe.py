@@ -147,11 +147,14 @@ class Pipe:
 
     def _text(self, data: str | bytes | bytearray) -> None:
         """Deliver or keep one text message; only the first one may be no JSON object."""
-        message = _parse_object(data)
+        self._parsed(_parse_object(data), len(data))
+
+    def _parsed(self, message: Mapping[str, Any] | None, size: int) -> None:
+        """Deliver or keep one control message of *size* bytes; None is none."""
         if not self._first.done():
             self._first.set_result(message)
         elif message is None:
-            _log.debug("Dropped a text frame of %d bytes that is no JSON object", len(data))
+            _log.debug("Dropped a text frame of %d bytes that is no JSON object", size)
         elif self._live:
             self._control(message)
         else:

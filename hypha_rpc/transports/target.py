@@ -1,4 +1,4 @@
-"""A WebSocket URL taken apart.
+"""A WebSocket URL taken apart, and what may be asked of where it leads.
 
 Pure: no sockets, no environment; Pyodide uses it, too.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Target", "basic_authorization", "parse_target"]
+__all__ = ["Target", "basic_authorization", "checked_headers", "parse_target", "redirected"]
 
 _URL_CHARACTERS = "/?%:@!$&'()*+,;=~-._"
 
@@ -59,6 +60,41 @@ def parse_target(url: str) -> Target:
     query = urllib.parse.quote(parsed.query, safe=_URL_CHARACTERS)
     clean = urllib.parse.urlunsplit((scheme, netloc, path, query, ""))
     return Target(clean, secure, host, port, basic_authorization(parsed.username, parsed.password))
+
+
+def redirected(target: Target, status: int, location: str | None) -> Target | None:
+    """Return where a redirect leads, or None: never to another host and never out of TLS.
+
+    The credentials go wherever the connection goes.
+
+    Args:
+        target: what was asked.
+        status: of the answer.
+        location: its header, relative or not.
+    """
+    if status not in (301, 302, 303, 307, 308) or not location:
+        return None
+    # `urljoin` does not know the ws schemes.
+    following = urllib.parse.urljoin(f"http{target.url[2:]}", location)
+    try:
+        found = parse_target(f"ws{following[4:]}" if following.startswith("http") else following)
+    except ValueError:
+        return None
+    if found.host != target.host or (target.secure and not found.secure):
+        return None
+    return found
+
+
+def checked_headers(headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Return *headers*.
+
+    Raises:
+        ValueError: one contains a line break.
+    """
+    for name, value in headers:
+        if any(character in f"{name}{value}" for character in "\r\n\0"):
+            raise ValueError(f"The header {name!r} contains a line break")
+    return headers
 
 
 def basic_authorization(username: str | None, password: str | None) -> str | None:

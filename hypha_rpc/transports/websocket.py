@@ -1,8 +1,8 @@
 """Opens WebSocket connections on CPython, whichever library moves the frames.
 
 Decides the engine (picows if it can be imported, else `websockets`, same
-behaviour), makes the TLS context, follows redirects, maps every failure to the
-words of `base`. Does not know frames.
+behaviour), follows redirects, maps every failure to the words of `base`. Does
+not know frames.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import importlib.util
 import logging
 import socket
 import ssl
-import urllib.parse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hypha_rpc.transports.base import Credentials, Limits, OpenOptions, OpenTimeout, Transport, Unavailable
 from hypha_rpc.transports.dial import dial
 from hypha_rpc.transports.handshake import authenticate, normalize_server_url
-from hypha_rpc.transports.target import Target, parse_target
+from hypha_rpc.transports.target import Target, checked_headers, parse_target, redirected
+from hypha_rpc.transports.tls import TlsContexts
 
 if TYPE_CHECKING:
     from hypha_rpc.transports.pipe import Pipe
@@ -76,8 +76,7 @@ class WebSocketConnector:
             raise ValueError(f"engine must be one of {ENGINES}, not {engine!r}")
         self._engine_name = engine
         self._limits = limits or Limits()
-        self._tls: ssl.SSLContext | None = None
-        self._warned = False
+        self._tls = TlsContexts()
 
     async def open(self, options: OpenOptions, credentials: Credentials) -> tuple[Transport, dict[str, Any]]:
         """Connect and authenticate; see `base.Connector`.
@@ -92,7 +91,7 @@ class WebSocketConnector:
             Leaves nothing behind.
         """
         target = parse_target(normalize_server_url(options.url))
-        headers = _checked_headers(options.headers)
+        headers = checked_headers(options.headers)
         pipe: Pipe | None = None
         try:
             async with asyncio.timeout(options.timeout_s):
@@ -113,7 +112,7 @@ class WebSocketConnector:
             try:
                 return await self._upgrade(target, headers, tls_option)
             except UpgradeRefused as refusal:
-                following = _redirected(target, refusal)
+                following = redirected(target, refusal.status, refusal.location)
                 if following is None:
                     text = f"server rejected WebSocket connection: HTTP {refusal.status}"
                     raise Unavailable(f"{target.authority}: {text}", status=refusal.status) from refusal
@@ -123,7 +122,7 @@ class WebSocketConnector:
     async def _upgrade(self, target: Target, headers: Headers, tls_option: Any) -> Pipe:
         """Make one connection and map what may go wrong on it."""
         engine = _load_engine(self._engine_name)
-        tls = self._tls_context(tls_option) if target.secure else None
+        tls = self._tls.get(tls_option) if target.secure else None
         if target.authorization is not None:
             headers = [*headers, ("Authorization", target.authorization)]
         sock = await dial(target)
@@ -138,20 +137,6 @@ class WebSocketConnector:
         except UpgradeFailed as error:
             raise Unavailable(f"{target.authority} does not speak WebSocket: {error}") from error
 
-    def _tls_context(self, option: Any) -> ssl.SSLContext:
-        """Return the context for the ``ssl`` option (python-client §3.2); made once, it costs milliseconds."""
-        if isinstance(option, ssl.SSLContext):
-            return option
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            if option is False:
-                self._tls.check_hostname = False
-                self._tls.verify_mode = ssl.CERT_NONE
-        if option is False and not self._warned:
-            self._warned = True
-            _log.warning("Certificates are not checked (ssl=False): anybody on the way can read and change everything")
-        return self._tls
-
 
 def _load_engine(name: str | None) -> Engine:
     """Import the engine at the first connect: importing the package stays cheap."""
@@ -165,35 +150,3 @@ def _load_engine(name: str | None) -> Engine:
         _log.warning("picows cannot be imported; using websockets", exc_info=True)
         module = importlib.import_module("hypha_rpc.transports.websockets_transport")
     return cast("Engine", module)
-
-
-def _checked_headers(headers: Headers) -> Headers:
-    for name, value in headers:
-        if any(character in f"{name}{value}" for character in "\r\n\0"):
-            raise ValueError(f"The header {name!r} contains a line break")
-    return headers
-
-
-def _redirected(target: Target, refusal: UpgradeRefused) -> Target | None:
-    """Return where a redirect leads, or None: never to another host and never out of TLS.
-
-    The credentials go wherever the connection goes.
-    """
-    if refusal.status not in (301, 302, 303, 307, 308) or not refusal.location:
-        return None
-    try:
-        following = parse_target(_as_websocket(urllib.parse.urljoin(_as_http(target.url), refusal.location)))
-    except ValueError:
-        return None
-    if following.host != target.host or (target.secure and not following.secure):
-        return None
-    return following
-
-
-def _as_http(url: str) -> str:
-    # `urljoin` does not know the ws schemes.
-    return "http" + url[2:] if url.startswith("ws") else url
-
-
-def _as_websocket(url: str) -> str:
-    return "ws" + url[4:] if url.startswith("http") else url

@@ -22,8 +22,8 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from hypha_rpc.transports._engine_log import engine_log
-from hypha_rpc.transports.base import HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
-from hypha_rpc.transports.dial import dispose
+from hypha_rpc.transports.base import FLOODED, HIGH_WATER, LOW_WATER, Buffer, Closed, Limits
+from hypha_rpc.transports.dial import dispose, keep_queue_short
 from hypha_rpc.transports.pipe import CUT, Pipe
 from hypha_rpc.transports.target import Target
 from hypha_rpc.transports.websocket import Headers, UpgradeFailed, UpgradeRefused
@@ -35,6 +35,7 @@ async def upgrade(
     target: Target, sock: socket.socket, *, tls: ssl.SSLContext | None, headers: Headers, limits: Limits
 ) -> WebSocketsTransport:
     """Make a WebSocket of the connected *sock*; see `websocket.Engine`."""
+    keep_queue_short(sock)
     loop = asyncio.get_running_loop()
     core = ClientProtocol(parse_uri(target.url), max_size=limits.max_frame, logger=engine_log)
     pipe = WebSocketsTransport(limits, core)
@@ -126,7 +127,7 @@ class WebSocketsTransport(Pipe, asyncio.Protocol):
 
     def _after_receiving(self) -> None:
         core = self._core
-        if core.state is OPEN and not self._writable:
+        if core.state is OPEN and self._wire is not None and self._wire.get_write_buffer_size() > FLOODED:
             # Only answers to PING: a peer that pings without reading must not fill the send queue.
             core.data_to_send()
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hypha_rpc.errors import MessageTooLarge
+from hypha_rpc.wire.bulk import Frame, pieces_of
 
 __all__ = ["MAX_INDEX", "PartialMessage", "pieces", "slack"]
 
@@ -14,11 +15,10 @@ slack: Final = 1024
 """A frame may exceed the chunk size by this much before it is cut."""
 
 
-def pieces(frame: bytes, chunk_size: int) -> Iterator[memoryview]:
+def pieces(frame: Frame, chunk_size: int) -> Iterator[bytes]:
     """The pieces of *frame*, each of *chunk_size* bytes but the last."""
-    view = memoryview(frame)
-    for start in range(0, len(view), chunk_size):
-        yield view[start : start + chunk_size]
+    for start in range(0, len(frame), chunk_size):
+        yield b"".join(pieces_of(frame, start, min(start + chunk_size, len(frame))))
 
 
 class PartialMessage:
@@ -29,11 +29,12 @@ class PartialMessage:
         now: time of creation.
     """
 
-    __slots__ = ("_limit", "_pieces", "size", "touched")
+    __slots__ = ("_limit", "_pieces", "_sizes", "size", "touched")
 
     def __init__(self, limit: int, now: float) -> None:
         self._limit = limit
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[int, bytes | None] = {}
+        self._sizes: dict[int, int] = {}
         self.size = 0
         self.touched = now
 
@@ -46,19 +47,29 @@ class PartialMessage:
         """
         if not 0 <= index < MAX_INDEX:
             raise ValueError(f"index of a piece must be 0 ... {MAX_INDEX - 1}")
-        size = self.size - len(self._pieces.get(index, b"")) + len(piece)
+        size = self.size - self._sizes.get(index, 0) + len(piece)
         if size > self._limit:
             raise MessageTooLarge(f"message exceeds {self._limit} bytes")
         self._pieces[index] = piece
+        self._sizes[index] = len(piece)
         self.size = size
         self.touched = now
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return len(self._pieces)
 
     def append(self, piece: bytes, now: float) -> None:
         """Store *piece* behind the last one."""
         self.put(len(self._pieces), piece, now)
 
-    def join(self) -> bytes:
-        """The whole message.
+    def move_out(self, index: int) -> None:
+        """The piece at *index* lies elsewhere from now on."""
+        self._pieces[index] = None
+
+    def in_order(self) -> Iterator[bytes | None]:
+        """The pieces; None for those that were moved out.
 
         Raises:
             ValueError: a piece is missing.
@@ -66,4 +77,12 @@ class PartialMessage:
         count = len(self._pieces)
         if set(self._pieces) != set(range(count)):
             raise ValueError("a piece of the message is missing")
-        return b"".join(self._pieces[index] for index in range(count))
+        return (self._pieces[index] for index in range(count))
+
+    def join(self) -> bytes:
+        """The whole message, none of whose pieces was moved out.
+
+        Raises:
+            ValueError: a piece is missing.
+        """
+        return b"".join(piece for piece in self.in_order() if piece is not None)

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgpack
 
 from hypha_rpc.errors import RemoteProtocolError
+from hypha_rpc.wire.bulk import Bulk, BulkFrame, Frame, TooFine, read_bulky, spread
 from hypha_rpc.wire.limits import MAX_HEADER
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FrameError",
     "FrameWriter",
     "pack_pairs",
+    "read_assembled",
     "read_extra",
     "read_frame",
     "read_header",
@@ -150,6 +152,25 @@ def read_extra(data: Buffer, offset: int) -> dict[str, Any]:
     return result
 
 
+def read_assembled(data: Buffer, offset: int) -> dict[str, Any]:
+    """`read_extra` for a message that came in pieces: the binaries of arrays in it are views of *data*.
+
+    Raises:
+        FrameError: see `read_extra`.
+    """
+    if offset >= len(data):
+        return _EMPTY_EXTRA
+    try:
+        declared, extra = read_bulky(memoryview(data)[offset:])
+    except TooFine:
+        return read_extra(data, offset)
+    except ValueError as error:
+        raise FrameError(f"malformed payload: {type(error).__name__}") from error
+    if len(extra) != declared:
+        raise FrameError("a payload key occurs twice or is no text")
+    return extra
+
+
 def _unpack(view: memoryview, longest_array: int) -> Any:
     try:
         return msgpack.unpackb(view, max_array_len=longest_array, strict_map_key=False, ext_hook=_only_timestamps)
@@ -255,10 +276,11 @@ def restamp(header: dict[str, Any], stamp: tuple[int, bytes]) -> bytes:
 class FrameWriter:
     """Packs frames; one for each endpoint, used from one thread."""
 
-    __slots__ = ("_packer",)
+    __slots__ = ("_bulks", "_packer")
 
     def __init__(self) -> None:
-        self._packer = msgpack.Packer(autoreset=False)
+        self._bulks: list[tuple[int, Bulk]] = []
+        self._packer = msgpack.Packer(autoreset=False, default=self._note_bulk)
 
     def write(self, header: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
         """Pack one frame.
@@ -280,13 +302,51 @@ class FrameWriter:
             packer.pack(header)
             if extra:
                 packer.pack(extra)
+            if self._bulks:
+                return self._spread().join()
             frame: bytes = packer.bytes()
         except BaseException:
             # A half-packed frame must not precede the next one.
-            self._packer = msgpack.Packer(autoreset=False)
+            self._renew()
             raise
         if len(frame) > _KEEP_BUFFER:
-            self._packer = msgpack.Packer(autoreset=False)
+            self._renew()
         else:
             packer.reset()
         return frame
+
+    def compose(self, header: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Frame:
+        """Pack one frame without copying the big binaries in it (`Bulk`); see `write`."""
+        packer = self._packer
+        try:
+            packer.pack(header)
+            if extra:
+                packer.pack(extra)
+            if self._bulks or len(packer.getbuffer()) > _KEEP_BUFFER:
+                frame = self._spread()
+                return frame if len(frame) > _KEEP_BUFFER else frame.join()
+            small: bytes = packer.bytes()
+        except BaseException:
+            self._renew()
+            raise
+        packer.reset()
+        return small
+
+    def _spread(self) -> BulkFrame:
+        """What was packed, with the big binaries in it; the packer's buffer is given away."""
+        frame = BulkFrame(list(spread(self._packer.getbuffer(), self._bulks)))
+        self._renew()
+        return frame
+
+    def _renew(self) -> None:
+        self._bulks = []
+        self._packer = msgpack.Packer(autoreset=False, default=self._note_bulk)
+
+    def _note_bulk(self, value: Any) -> None:
+        """Pack nil for a `Bulk`, and remember where (the packer's ``default``)."""
+        if type(value) is int:
+            raise OverflowError("Integer value out of range")
+        if type(value) is not Bulk:
+            raise TypeError(f"can not serialize {type(value).__name__!r} object")
+        with self._packer.getbuffer() as packed:
+            self._bulks.append((len(packed), value))

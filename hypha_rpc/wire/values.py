@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from hypha_rpc.errors import SerializationError
+from hypha_rpc.wire.bulk import BULK, Bulk
 from hypha_rpc.wire.limits import WireLimits
 
 __all__ = [
@@ -109,11 +110,16 @@ class FormTable:
     def copy(self) -> FormTable:
         """An independent table with the same forms."""
         twin = FormTable()
-        twin._by_type.update(self._by_type)
-        twin._by_name.update(self._by_name)
-        twin._fallbacks.extend(self._fallbacks)
-        twin.decoders.update(self.decoders)
+        twin.become(self)
         return twin
+
+    def become(self, other: FormTable) -> None:
+        """Have the forms of *other*, and no more."""
+        self._by_type = dict(other._by_type)
+        self._by_name = dict(other._by_name)
+        self._fallbacks = list(other._fallbacks)
+        self._cache = {}
+        self.decoders = dict(other.decoders)
 
     def encode(self, kind: type | str, form: EncodeForm) -> None:
         """Encode instances of *kind* (and of its subclasses, unless a nearer form exists) with *form*."""
@@ -123,9 +129,9 @@ class FormTable:
             self._by_type[kind] = form
         self._cache.clear()
 
-    def encode_if(self, predicate: Callable[[Any], bool], form: EncodeForm) -> None:
-        """Encode values of otherwise unknown types for which *predicate* holds with *form*."""
-        self._fallbacks.append((predicate, form))
+    def encode_if(self, predicate: Callable[[Any], bool], form: EncodeForm, *, first: bool = False) -> None:
+        """Encode values of otherwise unknown types for which *predicate* holds with *form*; *first*: before others."""
+        self._fallbacks.insert(0 if first else len(self._fallbacks), (predicate, form))
         self._cache.clear()
 
     def decode(self, rtype: str, form: DecodeForm) -> None:
@@ -168,12 +174,12 @@ def default_forms() -> FormTable:
 def is_plain(value: Any, depth: int = 64) -> bool:
     """Whether *value* consists of msgpack natives only, so that it needs no encoding.
 
-    Exact types only: subclasses (proxies, enums, tuples with names) take the
+    A big binary does: it is packed by reference (`bulk.Bulk`). Exact types only: subclasses (proxies, enums, tuples with names) take the
     general way. The inner loops run in C (``set(map(type, ...))``).
     """
     kind = type(value)
     if kind in ATOMS:
-        return True
+        return kind is not bytes or len(value) < BULK
     if kind is dict:
         if not _TEXT_KEYS.issuperset(map(type, value)):
             return False
@@ -182,11 +188,12 @@ def is_plain(value: Any, depth: int = 64) -> bool:
         items = value
     else:
         return False
-    if ATOMS.issuperset(map(type, items)):
-        return True
+    kinds = set(map(type, items))
+    if ATOMS.issuperset(kinds):
+        return bytes not in kinds or all(type(item) is not bytes or len(item) < BULK for item in items)
     if depth <= 0:
         return False
-    return all(type(item) in ATOMS or is_plain(item, depth - 1) for item in items)
+    return all(is_plain(item, depth - 1) for item in items)
 
 
 class Encoder:
@@ -196,13 +203,22 @@ class Encoder:
         forms: the table to use.
         exporter: names functions; without one, functions are refused.
         limits: bounds; only ``depth`` matters here.
+        bulk: big binaries become `bulk.Bulk`, which only a `FrameWriter` packs.
     """
 
-    __slots__ = ("_depth", "_limits", "exporter", "forms")
+    __slots__ = ("_depth", "_limits", "bulk", "exporter", "forms")
 
-    def __init__(self, forms: FormTable, exporter: Exporter | None = None, limits: WireLimits | None = None) -> None:
+    def __init__(
+        self,
+        forms: FormTable,
+        exporter: Exporter | None = None,
+        limits: WireLimits | None = None,
+        *,
+        bulk: bool = False,
+    ) -> None:
         self.forms = forms
         self.exporter = exporter
+        self.bulk = bulk
         self._limits = limits or _DEFAULT_LIMITS
         self._depth = 0
 
@@ -232,13 +248,10 @@ class Encoder:
         if kind is str:
             return checked_text(value)
         if kind in ATOMS:
-            return value
+            return Bulk(value) if kind is bytes and self.bulk and len(value) >= BULK else value
         form = self.forms.find(value)
         if form is None:
-            raise UnsupportedTypeError(
-                f"hypha-rpc: Unsupported data type: {kind}, "
-                "you can register a custom codec to encode/decode the object."
-            )
+            raise _unsupported(kind)
         self._depth += 1
         try:
             if self._depth > self._limits.depth:
@@ -373,6 +386,36 @@ class Decoder:
 
 
 _DEFAULT_LIMITS: Final = WireLimits()
+
+
+_INSTEAD: Final[dict[str, str]] = {
+    "datetime.datetime": "its isoformat() or timestamp()",
+    "datetime.date": "its isoformat()",
+    "datetime.time": "its isoformat()",
+    "datetime.timedelta": "its total_seconds()",
+    "decimal.Decimal": "str() or float() of it",
+    "fractions.Fraction": "str() or float() of it",
+    "uuid.UUID": "str() of it",
+    "pathlib.PurePath": "str() of it",
+    "pathlib._local.PurePath": "str() of it",
+    "builtins.complex": "a list of its real and imag, or a numpy array",
+    "builtins.range": "list() of it",
+    "builtins.slice": "a list of its start, stop and step",
+    "enum.Enum": "its value or name",
+}
+"""What programs send in place of common values that have no form."""
+
+
+def _unsupported(kind: type) -> UnsupportedTypeError:
+    """The refusal of a type, in the words of public peers; what to do instead is a note."""
+    error = UnsupportedTypeError(
+        f"hypha-rpc: Unsupported data type: {kind}, you can register a custom codec to encode/decode the object."
+    )
+    names = (f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
+    instead = next((_INSTEAD[name] for name in names if name in _INSTEAD), None)
+    if instead is not None:
+        error.add_note(f"Send {instead}, or register a codec for {kind.__name__}.")
+    return error
 
 
 def _described(error: Exception) -> str:

@@ -7,11 +7,11 @@ import logging
 import time
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Route
 
 from hypha import __version__
 from hypha.auth.admission import Admission, Workspaces
+from hypha.auth.revocation import KeptRevocations
 from hypha.auth.secret import load_secrets, load_server_id
 from hypha.auth.tokens import TokenService
 from hypha.broker.connections import Connection
@@ -20,17 +20,21 @@ from hypha.broker.presence import Presence
 from hypha.broker.router import Router
 from hypha.doors.handshake import DoorContext
 from hypha.doors.inproc import InprocDoor
+from hypha.doors.rpc import RpcDoor
 from hypha.gateway import Gateway
+from hypha.login import LOGIN_ID, Callers, LoginRoom, Surroundings
 from hypha.manager.core import ManagerCore
 from hypha.manager.manager import Manager
 from hypha.manager.peer import ManagerPeer
 from hypha.manager.workspaces import WorkspaceTable
+from hypha.residents import Residents
 from hypha.settings import Settings
 from hypha.startup import StartupFunctions
+from hypha.store import MemoryStore, Store
+from hypha.store.sqlite import SqliteStore
 from hypha.store.state import StateDirectory
-from hypha.web.health import health_routes
-from hypha.web.home import home_routes
-from hypha.web.services import service_routes
+from hypha.web.application import web_application
+from hypha.web.context import App, Counters, WebContext
 from hypha_rpc.errors import ConnectionLost
 
 __all__ = ["HyphaServer"]
@@ -59,12 +63,14 @@ class HyphaServer:
         directory = settings.resolved_state_dir()
         state = StateDirectory(directory) if directory is not None else None
         self.server_id = load_server_id(settings, state)
+        self.store: Store = SqliteStore(state) if state is not None else MemoryStore()
         limits = settings.limits
         self.tokens = TokenService(
             load_secrets(settings, state),
             issuer=settings.auth0_issuer,
             audience=settings.auth0_audience,
             namespace=settings.auth0_namespace,
+            revocations=KeptRevocations(self.store, limit=limits.max_revoked_tokens),
             reconnection_life_s=limits.reconnection_token_life_time,
             root_token=settings.root_token,
         )
@@ -79,13 +85,15 @@ class HyphaServer:
             presence=self.presence,
             workspaces=self.workspaces,
             clock=loop.time,
+            store=self.store,
         )
         core.public_url = settings.public_url(port)
         manager_id = f"manager-{self.server_id}"
         peer = ManagerPeer(f"*/{manager_id}", self.router, limits, core.public_url)
         self.router.manager = peer
         self.manager = Manager(core, peer, self._config())
-        self.gateway = Gateway(self.router, core.public_url)
+        self.gateway = Gateway(self.router, core.public_url, max_pending=limits.max_pending_calls)
+        self._counters = Counters()
         self.doors = DoorContext(
             limits=limits,
             tokens=self.tokens,
@@ -98,9 +106,33 @@ class HyphaServer:
             now=time.time,
         )
         self._startup = StartupFunctions(
-            InprocDoor(self.doors), loop, client_id=self.server_id, url=settings.local_url(port)
+            InprocDoor(self.doors),
+            loop,
+            client_id=self.server_id,
+            url=settings.local_url(port),
+            extras={"register_auth_service": self.tokens.hooks.register},
         )
+        self._residents = Residents(
+            InprocDoor(self.doors), client_id=f"{self.server_id}-services", url=settings.local_url(port)
+        )
+        self.login = LoginRoom(settings, self._surroundings())
         self._sweeper: asyncio.Task[None] | None = None
+
+    def _surroundings(self) -> Surroundings:
+        """What the login room needs of the others."""
+        return Surroundings(
+            public_url=self.settings.public_url(self.port),
+            tokens=self.tokens,
+            workspaces=self.doors.workspaces,
+            store=self.store,
+            callers=Callers(self._remote_of, self.gateway.remote_of),
+            clock=self._loop.time,
+            now=time.time,
+        )
+
+    def _remote_of(self, address: str) -> str | None:
+        connection = self.router.connections.get(address)
+        return None if connection is None else connection.remote
 
     # -- what others see ---------------------------------------------------------------
 
@@ -128,24 +160,22 @@ class HyphaServer:
             "auth0_issuer": self.settings.auth0_issuer,
         }
 
-    def routes(self) -> list[BaseRoute]:
-        """The web routes, below the base path."""
-        routes: list[BaseRoute] = [
-            *health_routes(self._not_ready),
-            *home_routes(__version__, self.server_id, self.settings.public_url(self.port)),
-            *service_routes(
-                self.manager.core,
-                self.manager.lookup,
-                self.gateway,
-                max_body=self.settings.limits.http_body_bytes,
-            ),
-        ]
-        base = self.settings.base_path.rstrip("/")
-        return [Mount(base, routes=routes)] if base else routes
-
-    def asgi(self) -> Starlette:
+    def asgi(self) -> App:
         """The web application."""
-        return Starlette(routes=self.routes())
+        public = self.settings.public_url(self.port)
+        context = WebContext(
+            settings=self.settings,
+            manager=self.manager,
+            gateway=self.gateway,
+            version=__version__,
+            info=self._config(),
+            public_url=public,
+            local_url=self.settings.local_url(self.port),
+            not_ready=self._not_ready,
+            counters=self._counters,
+            find_token=self.tokens.hooks.find_token,
+        )
+        return web_application(context, [Route("/rpc", RpcDoor(self.doors))])
 
     def _not_ready(self) -> str | None:
         return None if self.ready else self.reason
@@ -153,11 +183,17 @@ class HyphaServer:
     # -- news from the broker ------------------------------------------------------------
 
     def _enter(self, admission: Admission) -> None:
-        if self.workspaces.enter(admission):
+        self._counters.connected += 1
+        created = self.workspaces.enter(admission)
+        if created is not None:
+            self.manager.core.keeper.note(created)
             _log.info("workspace %s was created", admission.workspace)
 
     def _left(self, connection: Connection) -> None:
+        self._counters.left += 1
+        self._counters.frames += connection.frames
         self.manager.left(connection)
+        self.gateway.peer_gone(connection.address)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -169,6 +205,8 @@ class HyphaServer:
         """
         self._sweeper = self._loop.create_task(self._sweep(), name="hypha-sweep")
         await self._startup.run(self.settings.startup_functions)
+        if not self.manager.core.directory.named(LOGIN_ID, "public"):
+            await self._residents.offer({**self.login.service(), **self.tokens.hooks.handlers})
         self.ready = True
 
     async def _sweep(self) -> None:
@@ -186,7 +224,11 @@ class HyphaServer:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
             self._sweeper = None
-        await self._startup.close()
+        await self._startup.leave()
+        await self._residents.close()
         await self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
-        self.gateway.close(ConnectionLost("Server is shutting down"))
+        await self._startup.close()
+        await self.gateway.close(ConnectionLost("Server is shutting down"))
         await self.manager.close(ConnectionLost("Server is shutting down"))
+        self.login.close()
+        await self.store.close()

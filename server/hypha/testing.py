@@ -30,7 +30,7 @@ from hypha.app import HyphaServer
 from hypha.auth.identity import User
 from hypha.auth.scopes import ParsedScope
 from hypha.auth.tokens import Grant
-from hypha.server import ServerRunner
+from hypha.serving import ServerRunner
 from hypha.settings import Limits, Settings
 
 __all__ = ["RunningServer", "ServerProcess", "free_port", "run_server"]

@@ -64,7 +64,7 @@ TABLE = (
     room("hypha_rpc.errors", pure=True),
     room("hypha_rpc.addresses", "hypha_rpc.errors", pure=True),
     room("hypha_rpc.objects", pure=True),
-    room("hypha_rpc.wire", GROUND, libraries="msgpack", lazy="numpy pydantic nacl", pure=True),
+    room("hypha_rpc.wire", GROUND, libraries="msgpack", lazy="numpy pydantic pydantic_core nacl", pure=True),
     room("hypha_rpc.endpoint", f"{GROUND} hypha_rpc.wire", pure=True),
     room("hypha_rpc.transports", f"{GROUND} hypha_rpc.wire", lazy="python_socks httpx2 aiortc wrtc"),
     # The two engines are modules of their own, imported by their connector at the first connect.
@@ -83,7 +83,7 @@ TABLE = (
     room(
         "hypha_rpc.utils",
         f"{CLIENT} hypha_rpc.schemas hypha_rpc.case",
-        lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp",
+        lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp zarr",
     ),
     room("hypha_rpc.sync", f"{CLIENT} hypha_rpc.utils"),
     room("hypha_rpc.testing", f"{CLIENT} hypha_rpc.sync"),
@@ -113,7 +113,15 @@ TABLE = (
         "hypha.doors.inproc",
         f"{GROUND} hypha_rpc.wire hypha_rpc.transports hypha.doors hypha.settings hypha.broker hypha.auth",
     ),
-    room("hypha.gateway", f"{ENDPOINT} hypha_rpc.client.ticker hypha.settings hypha.broker hypha.auth"),
+    room("hypha.login", f"{GROUND} hypha.settings hypha.store hypha.auth"),
+    # Services of the server itself: a real client, which comes in by the door inside the process.
+    room("hypha.residents", f"{CLIENT} {SDK}! hypha.doors hypha.auth"),
+    # The gateway serves the functions that HTTP calls bring along as users' functions are served.
+    room(
+        "hypha.gateway",
+        f"{ENDPOINT} hypha_rpc.areas hypha_rpc.client.runner hypha_rpc.client.ticker"
+        " hypha.settings hypha.broker hypha.auth",
+    ),
     # The manager's methods run as users' functions do, by the same runner, and show the same schemas.
     room(
         "hypha.manager",
@@ -123,9 +131,8 @@ TABLE = (
     ),
     room(
         "hypha.web",
-        f"{GROUND} hypha_rpc.wire hypha.settings hypha.store hypha.broker hypha.auth"
-        " hypha.doors hypha.gateway hypha.manager",
-        libraries="starlette",
+        f"{ENDPOINT} hypha.settings hypha.store hypha.broker hypha.auth hypha.doors hypha.gateway hypha.manager",
+        libraries="starlette msgpack",
         lazy="prometheus_client",
     ),
     room("hypha.apps", f"{CLIENT} hypha.settings hypha.store hypha.auth hypha.manager", lazy="playwright"),
@@ -134,7 +141,11 @@ TABLE = (
     room("hypha.cli", f"{GROUND} hypha.settings hypha.auth hypha.store", libraries="cyclopts dotenv"),
     # What puts the rooms together may know them all; so may the helpers beside it.
     room("hypha.app", f"{SERVER} {SDK}", libraries="starlette"),
-    room("hypha.server", f"{SERVER} {SDK}", libraries="starlette uvicorn", lazy="uvloop"),
+    room("hypha.serving", f"{SERVER} {SDK}", libraries="uvicorn"),
+    room("hypha.hosted", f"{SERVER} {SDK}"),
+    room("hypha.server", f"{SERVER} {SDK}", lazy="uvloop"),
+    # Import paths of operators' modules.
+    room("hypha.core", "hypha.auth"),
     room("hypha.launch", f"{SERVER} {SDK}"),
     room("hypha.utils", f"{SERVER} {SDK}"),
     room("hypha.testing", f"{SERVER} {SDK}", lazy="uvicorn"),

@@ -112,7 +112,7 @@ def test_a_violation_is_found(tmp_path: Path, file: str, source: str, fault: str
         ("server/hypha/broker/a.py", "import asyncio\nfrom hypha_rpc.wire import frame\nfrom hypha import settings"),
         ("server/hypha/manager/a.py", "from hypha_rpc.endpoint import endpoint\nfrom hypha.store import sqlite"),
         ("server/hypha/doors/inproc.py", "from hypha_rpc.transports import memory"),
-        ("server/hypha/server.py", "from hypha import web, doors\nimport uvicorn"),
+        ("server/hypha/serving.py", "from hypha import web, doors\nimport uvicorn"),
         ("hypha_rpc/transports/picows_transport.py", "import picows"),
     ],
 )

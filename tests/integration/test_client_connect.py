@@ -19,7 +19,7 @@ async def test_a_dictionary_and_keywords_connect_alike(server_url):  # B001
     one = await connect_to_server({"server_url": server_url, "client_id": "one"})
     two = await connect_to_server(server_url=server_url, client_id="two")
     try:
-        assert type(one) is type(two) is RemoteService
+        assert type(one) is type(two) and isinstance(one, RemoteService)
         assert set(one) == set(two)
         assert (one.config.client_id, two.config.client_id) == ("one", "two")
     finally:

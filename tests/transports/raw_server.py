@@ -1,4 +1,7 @@
-"""A WebSocket server made by hand, one scripted peer a connection, that can break every rule on purpose."""
+"""A server made by hand, one scripted peer a connection, that can break every rule on purpose.
+
+It speaks WebSocket here, and HTTP with `raw_http`, to the same scripts.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from typing import Any
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-INFO = {"type": "connection_info", "workspace": "ws-1", "manager_id": "manager-1"}
+INFO = {"type": "connection_info", "workspace": "ws-1", "manager_id": "manager-1", "x": 1}
+
+#: ``websocket`` or ``http``.
+OVER = "websocket"
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -126,9 +132,10 @@ class Peer:
 class RawServer:
     """Runs a script for every connection; an error in a script fails the test."""
 
-    def __init__(self, script: Script, scheme: str) -> None:
+    def __init__(self, script: Script, scheme: str, over: str) -> None:
         self.script = script
         self.scheme = scheme
+        self.over = over
         self.port = 0
         self.peers: list[Peer] = []
         self.errors: list[BaseException] = []
@@ -139,11 +146,22 @@ class RawServer:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(Peer(reader, writer)))
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, peer: Peer) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.over != "http":
+            return await self.run(Peer(reader, writer))
+        from .raw_http import serve_http
+
+        try:
+            return await serve_http(self, reader, writer)
+        finally:
+            writer.close()
+
+    async def run(self, peer: Peer) -> None:
+        """Run the script for *peer*."""
         self.peers.append(peer)
         try:
             await self.script(peer)
@@ -164,8 +182,8 @@ class RawServer:
 
 @asynccontextmanager
 async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
-    """Serve *script* on a free port."""
-    server = RawServer(script, "https" if tls else "http")
+    """Serve *script* on a free port, over what the fixture ``over`` chose."""
+    server = RawServer(script, "https" if tls else "http", OVER)
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=tls, limit=1 << 20)
     server.port = listening.sockets[0].getsockname()[1]
     try:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from hypha_rpc.transports import CLOSE_TIMEOUT_S, Closed, pipe
+from hypha_rpc.transports import CLOSE_TIMEOUT_S, Closed, Connector, pipe
 from hypha_rpc.transports.websocket import WebSocketConnector
 
 from .conftest import end, open_to
@@ -21,7 +21,7 @@ from .receivers import CREDENTIALS, Recorder, count_fds, options, settle
 MIB = 1024 * 1024
 
 
-async def test_our_close_carries_code_and_reason_and_is_answered(connector: WebSocketConnector) -> None:
+async def test_our_close_carries_code_and_reason_and_is_answered(connector: Connector) -> None:
     said: list[object] = []
 
     async def script(peer: Peer) -> None:
@@ -39,7 +39,7 @@ async def test_our_close_carries_code_and_reason_and_is_answered(connector: WebS
 
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015, 0, 999, 5000])
-async def test_a_code_that_may_not_be_sent_becomes_1000(connector: WebSocketConnector, code: int) -> None:
+async def test_a_code_that_may_not_be_sent_becomes_1000(connector: Connector, code: int) -> None:
     said: list[object] = []
 
     async def script(peer: Peer) -> None:
@@ -54,7 +54,7 @@ async def test_a_code_that_may_not_be_sent_becomes_1000(connector: WebSocketConn
     assert said == [(1000, "")]
 
 
-async def test_a_long_reason_is_cut_between_characters(connector: WebSocketConnector) -> None:
+async def test_a_long_reason_is_cut_between_characters(connector: Connector) -> None:
     said: list[tuple[int, str] | None] = []
 
     async def script(peer: Peer) -> None:
@@ -80,7 +80,7 @@ async def test_a_long_reason_is_cut_between_characters(connector: WebSocketConne
     ],
 )
 async def test_the_peers_close_is_told_and_answered(
-    connector: WebSocketConnector, payload: bytes, closed: tuple[int, str]
+    websocket: WebSocketConnector, payload: bytes, closed: tuple[int, str]
 ) -> None:
     answered: list[object] = []
 
@@ -91,14 +91,14 @@ async def test_the_peers_close_is_told_and_answered(
         answered.append((opcode, answer[:2]))
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(connector, server)
+        transport, recorder = await open_to(websocket, server)
         assert await recorder.until_closed() == closed
         await transport.wait_closed()
     assert answered in ([(CLOSE, payload[:2])], [(CLOSE, payload[:2] or b"\x03\xe8")])
 
 
 @pytest.mark.parametrize("how", ["cut", "end of stream"])
-async def test_a_socket_that_ends_without_a_word_is_1006(connector: WebSocketConnector, how: str) -> None:
+async def test_a_socket_that_ends_without_a_word_is_1006(connector: Connector, how: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         await peer.receive()
@@ -112,7 +112,7 @@ async def test_a_socket_that_ends_without_a_word_is_1006(connector: WebSocketCon
         await transport.wait_closed()
 
 
-async def test_after_the_end_sending_and_closing_do_nothing(connector: WebSocketConnector) -> None:
+async def test_after_the_end_sending_and_closing_do_nothing(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         transport, recorder = await open_to(connector, server)
         transport.close()
@@ -128,7 +128,7 @@ async def test_after_the_end_sending_and_closing_do_nothing(connector: WebSocket
         assert recorder.events == [Closed(1000, "")]
 
 
-async def test_what_was_sent_before_close_arrives(connector: WebSocketConnector) -> None:
+async def test_what_was_sent_before_close_arrives(connector: Connector) -> None:
     sizes: list[int] = []
 
     async def script(peer: Peer) -> None:
@@ -148,7 +148,7 @@ async def test_what_was_sent_before_close_arrives(connector: WebSocketConnector)
 
 @pytest.mark.parametrize("reading", [True, False], ids=["reads", "does not read"])
 async def test_a_peer_that_never_answers_the_close_is_cut_in_time(
-    connector: WebSocketConnector, reading: bool, monkeypatch: pytest.MonkeyPatch
+    connector: Connector, reading: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not reading:
         monkeypatch.setattr(pipe, "HANDSHAKE_S", 0.2)
@@ -173,7 +173,7 @@ async def test_a_peer_that_never_answers_the_close_is_cut_in_time(
         over.set()
 
 
-async def test_a_peer_that_closes_without_reading_is_left_at_once(connector: WebSocketConnector) -> None:
+async def test_a_peer_that_closes_without_reading_is_left_at_once(connector: Connector) -> None:
     over = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -190,7 +190,7 @@ async def test_a_peer_that_closes_without_reading_is_left_at_once(connector: Web
         over.set()
 
 
-async def test_waiting_for_the_end_can_be_cancelled(connector: WebSocketConnector) -> None:
+async def test_waiting_for_the_end_can_be_cancelled(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         transport, recorder = await open_to(connector, server)
         with pytest.raises(TimeoutError):
@@ -199,7 +199,7 @@ async def test_waiting_for_the_end_can_be_cancelled(connector: WebSocketConnecto
         await end(transport)
 
 
-async def test_starting_after_the_end_tells_the_end(connector: WebSocketConnector) -> None:
+async def test_starting_after_the_end_tells_the_end(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         transport, _ = await connector.open(options(server.url), CREDENTIALS)
         await end(transport)
@@ -208,7 +208,7 @@ async def test_starting_after_the_end_tells_the_end(connector: WebSocketConnecto
         assert await recorder.until_closed() == Closed(1000, "")
 
 
-async def test_closing_before_the_start_delivers_nothing_but_the_end(connector: WebSocketConnector) -> None:
+async def test_closing_before_the_start_delivers_nothing_but_the_end(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         peer.send(b"early")
@@ -224,7 +224,7 @@ async def test_closing_before_the_start_delivers_nothing_but_the_end(connector: 
         assert recorder.events == [Closed(1000, "")]
 
 
-async def test_a_hundred_connections_leave_nothing(connector: WebSocketConnector) -> None:
+async def test_a_hundred_connections_leave_nothing(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         await end((await open_to(connector, server))[0])
         await settle()
@@ -239,7 +239,7 @@ async def test_a_hundred_connections_leave_nothing(connector: WebSocketConnector
 
 
 async def test_a_clean_connection_says_nothing_in_the_log(
-    connector: WebSocketConnector, caplog: pytest.LogCaptureFixture
+    connector: Connector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with raw_server(Peer.welcome_and_finish) as server:
@@ -248,12 +248,12 @@ async def test_a_clean_connection_says_nothing_in_the_log(
         await end(transport)
     ours = [record for record in caplog.records if record.name != "asyncio"]
     assert all(record.levelno <= logging.DEBUG for record in ours), ours
-    assert all(record.name.startswith("hypha_rpc.") for record in ours), ours
+    assert all(record.name.startswith(("hypha_rpc.", "httpcore2.")) for record in ours), ours
     assert "secret" not in caplog.text
 
 
 async def test_a_broken_peer_says_nothing_above_debug(
-    connector: WebSocketConnector, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Awaitable[None]]
+    connector: Connector, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Awaitable[None]]
 ) -> None:
     caplog.set_level(logging.DEBUG, "hypha_rpc")
     # Its records below that would keep the transport alive.

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from hypha_rpc.transports import OpenAborted, OpenRefused, OpenTimeout, Refused, Unavailable, default_connector
+from hypha_rpc.transports import (
+    Connector,
+    Credentials,
+    OpenAborted,
+    OpenRefused,
+    OpenTimeout,
+    Refused,
+    Unavailable,
+    default_connector,
+)
 from hypha_rpc.transports.handshake import normalize_server_url
 from hypha_rpc.transports.websocket import WebSocketConnector
 
@@ -46,7 +55,7 @@ def test_a_missing_server_url_is_a_value_error(missing: str | None) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:9527", "ftp://host", "http://", "ws://"])
-async def test_an_impossible_url_is_a_value_error(connector: WebSocketConnector, url: str) -> None:
+async def test_an_impossible_url_is_a_value_error(connector: Connector, url: str) -> None:
     with pytest.raises(ValueError, match="server_url"):
         await connector.open(options(url), CREDENTIALS)
 
@@ -72,16 +81,16 @@ async def test_the_best_engine_present_is_the_default(monkeypatch: pytest.Monkey
         await end(transport)
 
 
-async def test_the_credentials_go_first_and_the_info_comes_back(connector: WebSocketConnector) -> None:
+async def test_the_credentials_go_first_and_the_info_comes_back(websocket: WebSocketConnector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
-        transport, info = await connector.open(options(server.url), CREDENTIALS)
+        transport, info = await websocket.open(options(server.url), CREDENTIALS)
         assert info == INFO
         assert server.peers[0].path == "/ws"
         assert server.peers[0].credentials == CREDENTIALS.as_message()
         await end(transport)
 
 
-async def test_extra_headers_are_sent_and_no_extension_is_offered(connector: WebSocketConnector) -> None:
+async def test_extra_headers_are_sent_and_no_extension_is_offered(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         extra = [("X-One", "1"), ("X-Two", "2")]
         transport, _ = await connector.open(options(server.url, headers=extra), CREDENTIALS)
@@ -92,21 +101,21 @@ async def test_extra_headers_are_sent_and_no_extension_is_offered(connector: Web
         await end(transport)
 
 
-async def test_a_header_with_a_line_break_is_a_value_error(connector: WebSocketConnector) -> None:
+async def test_a_header_with_a_line_break_is_a_value_error(connector: Connector) -> None:
     with pytest.raises(ValueError, match="line break"):
         await connector.open(options("http://127.0.0.1:1", headers=[("X", "a\r\nY: b")]), CREDENTIALS)
 
 
-async def test_user_information_of_the_url_becomes_a_header(connector: WebSocketConnector) -> None:
+async def test_user_information_of_the_url_becomes_a_header(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         url = server.url.replace("://", "://joe:pa%20ss@")
-        transport, _ = await connector.open(options(url), CREDENTIALS)
+        transport, _ = await connector.open(options(url), Credentials(client_id="client-1"))
         assert server.peers[0].headers["authorization"] == "Basic am9lOnBhIHNz"
         assert "@" not in server.peers[0].headers["host"]
         await end(transport)
 
 
-async def test_an_error_message_is_a_final_refusal(connector: WebSocketConnector) -> None:
+async def test_an_error_message_is_a_final_refusal(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.text({"type": "error", "message": "Authentication error: The token has expired"})
@@ -121,7 +130,7 @@ async def test_an_error_message_is_a_final_refusal(connector: WebSocketConnector
 
 
 @pytest.mark.parametrize("first", [{"type": "hello"}, ["connection_info"], "text", {}])
-async def test_another_first_message_aborts(connector: WebSocketConnector, first: object) -> None:
+async def test_another_first_message_aborts(websocket: WebSocketConnector, first: object) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.text(first)
@@ -129,12 +138,12 @@ async def test_another_first_message_aborts(connector: WebSocketConnector, first
 
     async with raw_server(script) as server:
         with pytest.raises(OpenAborted, match="Unexpected message received from the server") as caught:
-            await connector.open(options(server.url), CREDENTIALS)
+            await websocket.open(options(server.url), CREDENTIALS)
     assert isinstance(caught.value, ConnectionAbortedError)
     assert caught.value.retryable
 
 
-async def test_a_close_before_the_info_is_unavailable_and_told_with_its_reason(connector: WebSocketConnector) -> None:
+async def test_a_close_before_the_info_is_unavailable_and_told_with_its_reason(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.close(1001, "going home")
@@ -145,7 +154,7 @@ async def test_a_close_before_the_info_is_unavailable_and_told_with_its_reason(c
             await connector.open(options(server.url), CREDENTIALS)
 
 
-async def test_a_cut_before_the_info_is_unavailable(connector: WebSocketConnector) -> None:
+async def test_a_cut_before_the_info_is_unavailable(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.cut()
@@ -155,7 +164,7 @@ async def test_a_cut_before_the_info_is_unavailable(connector: WebSocketConnecto
             await connector.open(options(server.url), CREDENTIALS)
 
 
-async def test_a_cut_during_the_upgrade_is_unavailable(connector: WebSocketConnector) -> None:
+async def test_a_cut_during_the_upgrade_is_unavailable(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.cut()
@@ -165,7 +174,7 @@ async def test_a_cut_during_the_upgrade_is_unavailable(connector: WebSocketConne
             await connector.open(options(server.url), CREDENTIALS)
 
 
-async def test_garbage_instead_of_an_upgrade_is_unavailable(connector: WebSocketConnector) -> None:
+async def test_garbage_instead_of_an_upgrade_is_unavailable(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
@@ -173,10 +182,10 @@ async def test_garbage_instead_of_an_upgrade_is_unavailable(connector: WebSocket
 
     async with raw_server(script) as server:
         with pytest.raises(Unavailable, match="does not speak WebSocket"):
-            await connector.open(options(server.url), CREDENTIALS)
+            await websocket.open(options(server.url), CREDENTIALS)
 
 
-async def test_an_extension_that_was_not_offered_is_unavailable(connector: WebSocketConnector) -> None:
+async def test_an_extension_that_was_not_offered_is_unavailable(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.write(peer.answer("Sec-WebSocket-Extensions: permessage-deflate"))
@@ -184,23 +193,23 @@ async def test_an_extension_that_was_not_offered_is_unavailable(connector: WebSo
 
     async with raw_server(script) as server:
         with pytest.raises(Unavailable, match="extension"):
-            await connector.open(options(server.url), CREDENTIALS)
+            await websocket.open(options(server.url), CREDENTIALS)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
-async def test_an_http_status_is_unavailable_and_named(connector: WebSocketConnector, status: int) -> None:
+async def test_an_http_status_is_unavailable_and_named(websocket: WebSocketConnector, status: int) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.write(f"HTTP/1.1 {status} Nope\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno".encode())
 
     async with raw_server(script) as server:
         with pytest.raises(Unavailable, match=f"HTTP {status}") as caught:
-            await connector.open(options(server.url), CREDENTIALS)
+            await websocket.open(options(server.url), CREDENTIALS)
     assert caught.value.status == status
     assert caught.value.retryable
 
 
-async def test_a_redirect_on_the_same_host_is_followed(connector: WebSocketConnector) -> None:
+async def test_a_redirect_on_the_same_host_is_followed(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         if len(server.peers) > 1:
             await peer.welcome()
@@ -210,13 +219,13 @@ async def test_a_redirect_on_the_same_host_is_followed(connector: WebSocketConne
         return None
 
     async with raw_server(script) as server:
-        transport, _ = await connector.open(options(server.url), CREDENTIALS)
+        transport, _ = await websocket.open(options(server.url), CREDENTIALS)
         assert [peer.path for peer in server.peers] == ["/ws", "/other/ws"]
         await end(transport)
 
 
 @pytest.mark.parametrize("location", ["http://elsewhere.test/ws", "ftp://127.0.0.1/", ""])
-async def test_a_redirect_elsewhere_is_not_followed(connector: WebSocketConnector, location: str) -> None:
+async def test_a_redirect_elsewhere_is_not_followed(connector: Connector, location: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.write(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -226,7 +235,7 @@ async def test_a_redirect_elsewhere_is_not_followed(connector: WebSocketConnecto
             await connector.open(options(server.url), CREDENTIALS)
 
 
-async def test_redirects_without_end_are_given_up(connector: WebSocketConnector) -> None:
+async def test_redirects_without_end_are_given_up(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.write(b"HTTP/1.1 302 Found\r\nLocation: /ws\r\nContent-Length: 0\r\n\r\n")
@@ -237,7 +246,7 @@ async def test_redirects_without_end_are_given_up(connector: WebSocketConnector)
         assert len(server.peers) == 6
 
 
-async def test_nothing_listening_is_a_connection_refused_error(connector: WebSocketConnector) -> None:
+async def test_nothing_listening_is_a_connection_refused_error(connector: Connector) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -247,9 +256,7 @@ async def test_nothing_listening_is_a_connection_refused_error(connector: WebSoc
     assert caught.value.retryable
 
 
-async def test_an_unknown_host_is_unavailable_and_named(
-    connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unknown_host_is_unavailable_and_named(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -258,9 +265,7 @@ async def test_an_unknown_host_is_unavailable_and_named(
         await connector.open(options("http://nowhere.invalid"), CREDENTIALS)
 
 
-async def test_the_next_address_of_a_host_is_tried(
-    connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_next_address_of_a_host_is_tried(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         async with raw_server(Peer.welcome_and_finish) as server:
@@ -271,7 +276,7 @@ async def test_the_next_address_of_a_host_is_tried(
             await end(transport)
 
 
-async def test_no_info_in_time_is_a_timeout(connector: WebSocketConnector) -> None:
+async def test_no_info_in_time_is_a_timeout(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         await peer.until_closed()
@@ -285,7 +290,7 @@ async def test_no_info_in_time_is_a_timeout(connector: WebSocketConnector) -> No
     assert caught.value.retryable
 
 
-async def test_no_upgrade_in_time_is_a_timeout(connector: WebSocketConnector) -> None:
+async def test_no_upgrade_in_time_is_a_timeout(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.reader.read()
@@ -295,7 +300,7 @@ async def test_no_upgrade_in_time_is_a_timeout(connector: WebSocketConnector) ->
             await connector.open(options(server.url, timeout_s=0.2), CREDENTIALS)
 
 
-async def test_what_comes_early_is_kept_in_order(connector: WebSocketConnector) -> None:
+async def test_what_comes_early_is_kept_in_order(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.send(b"before")
@@ -317,7 +322,7 @@ async def test_what_comes_early_is_kept_in_order(connector: WebSocketConnector) 
     assert recorder.events == [b"before", b"after", {"type": "pong"}, b"last", (1000, "done")]
 
 
-async def test_early_frames_are_bounded(connector: WebSocketConnector) -> None:
+async def test_early_frames_are_bounded(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         for _ in range(1100):
@@ -327,10 +332,10 @@ async def test_early_frames_are_bounded(connector: WebSocketConnector) -> None:
 
     async with raw_server(script) as server:
         with pytest.raises(Unavailable, match="1008"):
-            await connector.open(options(server.url), CREDENTIALS)
+            await websocket.open(options(server.url), CREDENTIALS)
 
 
-async def test_the_info_may_come_in_the_packet_of_the_upgrade(connector: WebSocketConnector) -> None:
+async def test_the_info_may_come_in_the_packet_of_the_upgrade(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         writes: list[bytes] = []
@@ -352,7 +357,7 @@ async def test_the_info_may_come_in_the_packet_of_the_upgrade(connector: WebSock
 
 
 @pytest.mark.parametrize("stage", ["connected", "upgrading", "authenticating"])
-async def test_cancelling_an_opening_leaves_nothing(connector: WebSocketConnector, stage: str) -> None:
+async def test_cancelling_an_opening_leaves_nothing(connector: Connector, stage: str) -> None:
     reached, gone = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -379,7 +384,7 @@ async def test_cancelling_an_opening_leaves_nothing(connector: WebSocketConnecto
         assert count_fds() == fds
 
 
-async def test_a_transport_is_started_once(connector: WebSocketConnector) -> None:
+async def test_a_transport_is_started_once(connector: Connector) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         transport, _ = await connector.open(options(server.url), CREDENTIALS)
         transport.start(Recorder())

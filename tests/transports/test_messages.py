@@ -8,10 +8,10 @@ import logging
 
 import pytest
 
-from hypha_rpc.transports import HIGH_WATER, Limits
-from hypha_rpc.transports.websocket import WebSocketConnector
+from hypha_rpc.transports import HIGH_WATER, Connector
+from hypha_rpc.transports.websocket import ENGINES, WebSocketConnector
 
-from .conftest import end, open_to
+from .conftest import end, make_connector, open_to
 from .raw_server import BINARY, CLOSE, CONTINUATION, INFO, PING, PONG, TEXT, Peer, frame, raw_server
 from .receivers import CREDENTIALS, Failing, Recorder, options
 
@@ -25,13 +25,13 @@ async def echo(peer: Peer) -> None:
     while True:
         opcode, payload = await peer.receive()
         if opcode == CLOSE:
-            return peer.write(frame(CLOSE, payload))
+            return peer.send(payload, CLOSE)
         peer.send(payload, opcode)
         await peer.writer.drain()
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_frame_of_any_size_comes_back(connector: WebSocketConnector, size: int) -> None:
+async def test_a_frame_of_any_size_comes_back(connector: Connector, size: int) -> None:
     payload = bytes(index * 7 % 251 for index in range(min(size, 4096))) * (size // 4096 + 1)
     payload = payload[:size]
     async with raw_server(echo) as server:
@@ -42,7 +42,7 @@ async def test_a_frame_of_any_size_comes_back(connector: WebSocketConnector, siz
         await end(transport)
 
 
-async def test_the_parts_of_a_frame_are_concatenated(connector: WebSocketConnector) -> None:
+async def test_the_parts_of_a_frame_are_concatenated(connector: Connector) -> None:
     numbers = array.array("I", [1, 2, 3])
     parts = [b"head", bytearray(b"-"), memoryview(b"xbodyx")[1:-1], memoryview(numbers), b""]
     async with raw_server(echo) as server:
@@ -54,7 +54,7 @@ async def test_the_parts_of_a_frame_are_concatenated(connector: WebSocketConnect
         await end(transport)
 
 
-async def test_what_was_sent_may_be_changed_at_once(connector: WebSocketConnector) -> None:
+async def test_what_was_sent_may_be_changed_at_once(connector: Connector) -> None:
     async with raw_server(echo) as server:
         transport, recorder = await open_to(connector, server)
         buffer = bytearray(b"a" * 8 * MIB)
@@ -65,7 +65,7 @@ async def test_what_was_sent_may_be_changed_at_once(connector: WebSocketConnecto
         await end(transport)
 
 
-async def test_ten_thousand_small_frames_keep_their_order(connector: WebSocketConnector) -> None:
+async def test_ten_thousand_small_frames_keep_their_order(connector: Connector) -> None:
     async with raw_server(echo) as server:
         transport, recorder = await open_to(connector, server)
         for index in range(10_000):
@@ -75,7 +75,7 @@ async def test_ten_thousand_small_frames_keep_their_order(connector: WebSocketCo
         await end(transport)
 
 
-async def test_the_largest_frame_comes_back(connector: WebSocketConnector) -> None:
+async def test_the_largest_frame_comes_back(connector: Connector) -> None:
     payload = bytes(range(256)) * (16 * MIB // 256)
     async with raw_server(echo) as server:
         transport, recorder = await open_to(connector, server)
@@ -93,12 +93,13 @@ async def test_a_larger_frame_than_allowed_closes_with_1009(engine: str) -> None
         assert (await peer.until_closed() or (0, ""))[0] == 1009
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(WebSocketConnector(engine, limits=Limits(max_frame=1000)), server)
+        transport, recorder = await open_to(make_connector(engine, max_frame=1000), server)
         assert (await recorder.until_closed()).code == 1009
         assert recorder.frames == []
         await transport.wait_closed()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_fragments_that_add_up_to_too_much_close_with_1009(engine: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
@@ -106,13 +107,13 @@ async def test_fragments_that_add_up_to_too_much_close_with_1009(engine: str) ->
         assert (await peer.until_closed() or (0, ""))[0] == 1009
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(WebSocketConnector(engine, limits=Limits(max_frame=1000)), server)
+        transport, recorder = await open_to(make_connector(engine, max_frame=1000), server)
         assert (await recorder.until_closed()).code == 1009
         assert recorder.frames == []
         await transport.wait_closed()
 
 
-async def test_fragments_become_one_message_with_a_ping_between(connector: WebSocketConnector) -> None:
+async def test_fragments_become_one_message_with_a_ping_between(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         peer.write(frame(BINARY, b"one ", fin=False))
@@ -124,7 +125,7 @@ async def test_fragments_become_one_message_with_a_ping_between(connector: WebSo
         await peer.finish()
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(connector, server)
+        transport, recorder = await open_to(websocket, server)
         await recorder.until_frames(2)
         assert recorder.events == [b"one two three", {"type": "pong"}, b"whole"]
         await end(transport)
@@ -144,7 +145,7 @@ async def test_fragments_become_one_message_with_a_ping_between(connector: WebSo
     ],
     ids=["continuation", "interleaved", "opcode", "rsv1", "rsv2", "long-ping", "cut-ping", "masked"],
 )
-async def test_breaking_the_rules_closes_with_1002(connector: WebSocketConnector, rubbish: bytes) -> None:
+async def test_breaking_the_rules_closes_with_1002(websocket: WebSocketConnector, rubbish: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         peer.send(b"good")
@@ -153,7 +154,7 @@ async def test_breaking_the_rules_closes_with_1002(connector: WebSocketConnector
         assert (await peer.until_closed() or (0, ""))[0] == 1002
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(connector, server)
+        transport, recorder = await open_to(websocket, server)
         transport.send([b"go on"])
         assert (await recorder.until_closed()).code == 1002
         assert recorder.frames == [b"good"]
@@ -176,7 +177,7 @@ async def test_breaking_the_rules_closes_with_1002(connector: WebSocketConnector
     ],
     ids=["empty", "bad-utf8", "array", "null", "broken", "string", "deep-array", "deep-object", "long", "digits"],
 )
-async def test_a_text_that_is_no_json_object_is_dropped(connector: WebSocketConnector, text: bytes) -> None:
+async def test_a_text_that_is_no_json_object_is_dropped(websocket: WebSocketConnector, text: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         peer.write(frame(TEXT, text))
@@ -184,13 +185,13 @@ async def test_a_text_that_is_no_json_object_is_dropped(connector: WebSocketConn
         await peer.finish()
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(connector, server)
+        transport, recorder = await open_to(websocket, server)
         await recorder.until(lambda: recorder.controls)
         assert recorder.events == [{"type": "pong"}]
         await end(transport)
 
 
-async def test_control_messages_go_both_ways(connector: WebSocketConnector) -> None:
+async def test_control_messages_go_both_ways(connector: Connector) -> None:
     async with raw_server(echo) as server:
         transport, recorder = await open_to(connector, server)
         transport.send_control({"type": "ping", "text": "grüße"})
@@ -200,9 +201,7 @@ async def test_control_messages_go_both_ways(connector: WebSocketConnector) -> N
         await end(transport)
 
 
-async def test_a_receiver_that_raises_does_not_harm(
-    connector: WebSocketConnector, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_receiver_that_raises_does_not_harm(connector: Connector, caplog: pytest.LogCaptureFixture) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         peer.send(b"secret payload")
@@ -222,10 +221,11 @@ async def test_a_receiver_that_raises_does_not_harm(
     assert "secret payload" not in caplog.text
 
 
-async def test_a_receiver_may_close_from_within(connector: WebSocketConnector) -> None:
+async def test_a_receiver_may_close_from_within(connector: Connector) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
-        peer.write(frame(BINARY, b"1") + frame(BINARY, b"2") + frame(BINARY, b"3"))
+        for payload in (b"1", b"2", b"3"):
+            peer.send(payload)
         await peer.finish()
 
     class Closing(Recorder):
@@ -266,7 +266,7 @@ async def test_a_kept_buffer_of_picows_cannot_be_read_later() -> None:
         await end(transport)
 
 
-async def test_a_slow_reader_turns_writable_off_and_on_again(connector: WebSocketConnector) -> None:
+async def test_a_slow_reader_turns_writable_off_and_on_again(connector: Connector) -> None:
     go_on, frames = asyncio.Event(), 64
 
     async def script(peer: Peer) -> None:
@@ -295,7 +295,7 @@ async def test_a_slow_reader_turns_writable_off_and_on_again(connector: WebSocke
         await end(transport)
 
 
-async def test_pings_of_a_peer_that_does_not_read_fill_nothing(connector: WebSocketConnector) -> None:
+async def test_pings_of_a_peer_that_does_not_read_fill_nothing(websocket: WebSocketConnector) -> None:
     go_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -312,7 +312,7 @@ async def test_pings_of_a_peer_that_does_not_read_fill_nothing(connector: WebSoc
         peer.close()
 
     async with raw_server(script) as server:
-        transport, recorder = await open_to(connector, server)
+        transport, recorder = await open_to(websocket, server)
         for _ in range(32):
             transport.send([bytes(MIB)])
         assert not transport.writable
@@ -323,7 +323,7 @@ async def test_pings_of_a_peer_that_does_not_read_fill_nothing(connector: WebSoc
         await recorder.until_closed()
 
 
-async def test_info_is_not_delivered_as_a_control_message(connector: WebSocketConnector) -> None:
+async def test_info_is_not_delivered_as_a_control_message(connector: Connector) -> None:
     async with raw_server(echo) as server:
         transport, recorder = await open_to(connector, server)
         transport.send_control({"type": "ping"})

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import pytest
 import trustme
 
-from hypha_rpc.transports import Unavailable, pipe
+from hypha_rpc.transports import Connector, Unavailable, pipe
 from hypha_rpc.transports.dial import proxy_for
 from hypha_rpc.transports.target import Target, parse_target
 from hypha_rpc.transports.websocket import WebSocketConnector
 
-from .conftest import end, open_to
+from .conftest import end, make_connector, open_to
 from .raw_server import Peer, connect_proxy, raw_server
 from .receivers import CREDENTIALS, Recorder, count_fds, options, settle
 from .test_messages import echo
@@ -47,7 +47,7 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 async def test_tls_with_a_context_carries_frames(
-    connector: WebSocketConnector, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    connector: Connector, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async with raw_server(echo, tls=server_tls) as server:
         transport, recorder = await open_to(connector, server, ssl=client_tls)
@@ -61,7 +61,7 @@ async def test_tls_with_a_context_carries_frames(
 
 @pytest.mark.parametrize("option", [None, True])
 async def test_an_unknown_certificate_is_unavailable(
-    connector: WebSocketConnector, server_tls: ssl.SSLContext, option: object
+    connector: Connector, server_tls: ssl.SSLContext, option: object
 ) -> None:
     async with raw_server(Peer.welcome_and_finish, tls=server_tls) as server:
         with pytest.raises(Unavailable, match="certificate") as caught:
@@ -70,7 +70,7 @@ async def test_an_unknown_certificate_is_unavailable(
 
 
 async def test_the_name_in_the_certificate_is_checked(
-    connector: WebSocketConnector, authority: trustme.CA, client_tls: ssl.SSLContext
+    connector: Connector, authority: trustme.CA, client_tls: ssl.SSLContext
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.test").configure_cert(context)
@@ -80,7 +80,7 @@ async def test_the_name_in_the_certificate_is_checked(
 
 
 async def test_ssl_false_checks_nothing_and_warns_once(
-    connector: WebSocketConnector, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    connector: Connector, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw_server(Peer.welcome_and_finish, tls=server_tls) as server:
         for _ in range(2):
@@ -92,24 +92,24 @@ async def test_ssl_false_checks_nothing_and_warns_once(
 
 @pytest.mark.parametrize("option", [True, False])
 async def test_ssl_is_ignored_for_a_plain_url(
-    connector: WebSocketConnector, option: bool, caplog: pytest.LogCaptureFixture
+    connector: Connector, option: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         await end((await open_to(connector, server, ssl=option))[0])
     assert [record for record in caplog.records if record.levelno >= logging.WARNING and record.name != "asyncio"] == []
 
 
-async def test_a_plain_server_behind_a_tls_url_is_unavailable(connector: WebSocketConnector) -> None:
+async def test_a_plain_server_behind_a_tls_url_is_unavailable(websocket: WebSocketConnector) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(10)
         peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with raw_server(script) as server:
         with pytest.raises(Unavailable):
-            await connector.open(options(f"https://127.0.0.1:{server.port}"), CREDENTIALS)
+            await websocket.open(options(f"https://127.0.0.1:{server.port}"), CREDENTIALS)
 
 
-async def test_cancelling_in_the_tls_handshake_leaves_nothing(connector: WebSocketConnector) -> None:
+async def test_cancelling_in_the_tls_handshake_leaves_nothing(websocket: WebSocketConnector) -> None:
     reached = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -121,7 +121,7 @@ async def test_cancelling_in_the_tls_handshake_leaves_nothing(connector: WebSock
         await settle()
         fds = count_fds()
         opening = asyncio.ensure_future(
-            connector.open(options(f"https://127.0.0.1:{server.port}", ssl=False), CREDENTIALS)
+            websocket.open(options(f"https://127.0.0.1:{server.port}", ssl=False), CREDENTIALS)
         )
         await asyncio.wait_for(reached.wait(), 5)
         opening.cancel()
@@ -133,7 +133,7 @@ async def test_cancelling_in_the_tls_handshake_leaves_nothing(connector: WebSock
 
 
 async def test_a_tls_peer_that_never_answers_the_close_is_cut_in_time(
-    connector: WebSocketConnector,
+    connector: Connector,
     server_tls: ssl.SSLContext,
     client_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
@@ -154,7 +154,7 @@ async def test_a_tls_peer_that_never_answers_the_close_is_cut_in_time(
 
 
 async def test_a_slow_reader_over_tls_turns_writable_off_and_on_again(
-    connector: WebSocketConnector, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    connector: Connector, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     go_on = asyncio.Event()
 
@@ -204,10 +204,10 @@ def test_the_environment_names_the_proxy(
     assert proxy_for(parse_target(url)) == proxy
 
 
-async def test_a_proxy_is_asked_for_a_tunnel(connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_is_asked_for_a_tunnel(websocket: WebSocketConnector, monkeypatch: pytest.MonkeyPatch) -> None:
     async with raw_server(echo) as server, connect_proxy() as (proxy, asked):
         monkeypatch.setenv("HTTP_PROXY", proxy)
-        transport, _ = await connector.open(options(f"http://server.test:{server.port}"), CREDENTIALS)
+        transport, _ = await websocket.open(options(f"http://server.test:{server.port}"), CREDENTIALS)
         recorder = Recorder()
         transport.start(recorder)
         transport.send([b"through"])
@@ -219,7 +219,7 @@ async def test_a_proxy_is_asked_for_a_tunnel(connector: WebSocketConnector, monk
 
 
 async def test_tls_goes_through_the_tunnel(
-    connector: WebSocketConnector,
+    websocket: WebSocketConnector,
     server_tls: ssl.SSLContext,
     client_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,30 +227,30 @@ async def test_tls_goes_through_the_tunnel(
     async with raw_server(echo, tls=server_tls) as server, connect_proxy() as (proxy, asked):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         url = f"https://server.test:{server.port}"
-        transport, _ = await connector.open(options(url, ssl=client_tls), CREDENTIALS)
+        transport, _ = await websocket.open(options(url, ssl=client_tls), CREDENTIALS)
         await end(transport)
         assert len(asked) == 1
 
 
 async def test_a_proxy_that_refuses_is_unavailable_and_its_password_is_not_shown(
-    connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
+    websocket: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connect_proxy(status=407) as (proxy, _):
         monkeypatch.setenv("HTTP_PROXY", proxy)
         with pytest.raises(Unavailable, match=r"proxy refused a tunnel to server\.test:80: HTTP 407") as caught:
-            await connector.open(options("http://server.test"), CREDENTIALS)
+            await websocket.open(options("http://server.test"), CREDENTIALS)
     assert "secret" not in str(caught.value)
 
 
 async def test_an_unknown_kind_of_proxy_is_unavailable(
-    connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
+    websocket: WebSocketConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "gopher://127.0.0.1:70")
     with pytest.raises(Unavailable, match="gopher"):
-        await connector.open(options("http://server.test"), CREDENTIALS)
+        await websocket.open(options("http://server.test"), CREDENTIALS)
 
 
-async def test_a_socks_proxy_is_used(connector: WebSocketConnector, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_socks_proxy_is_used(websocket: WebSocketConnector, monkeypatch: pytest.MonkeyPatch) -> None:
     async with raw_server(Peer.welcome_and_finish) as server:
         asked: list[bytes] = []
 
@@ -265,7 +265,7 @@ async def test_a_socks_proxy_is_used(connector: WebSocketConnector, monkeypatch:
 
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
-        transport, _ = await connector.open(options("http://server.test:81"), CREDENTIALS)
+        transport, _ = await websocket.open(options("http://server.test:81"), CREDENTIALS)
         await end(transport)
         listening.close()
         assert asked == [b"server.test\x00\x51"]
@@ -316,7 +316,7 @@ def test_everything_works_on_uvloop_too(
     client_tls: ssl.SSLContext,
 ) -> None:
     async def one(tls: ssl.SSLContext | None) -> None:
-        connector = WebSocketConnector(engine)
+        connector = make_connector(engine)
         async with raw_server(echo, tls=tls) as server:
             transport, recorder = await open_to(connector, server, ssl=client_tls)
             for _ in range(16):
@@ -338,7 +338,7 @@ def test_everything_works_on_uvloop_too(
         async with raw_server(script) as server:
             await settle()
             fds = count_fds()
-            opening = asyncio.ensure_future(WebSocketConnector(engine).open(options(server.url), CREDENTIALS))
+            opening = asyncio.ensure_future(make_connector(engine).open(options(server.url), CREDENTIALS))
             await asyncio.wait_for(reached.wait(), 5)
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.errors import SerializationError
+from hypha_rpc.wire.bulk import BULK, Bulk
 from hypha_rpc.wire.values import DecodingError
 
 if TYPE_CHECKING:
     from hypha_rpc.wire.values import Decoder, Encoder, FormTable
 
-__all__ = ["register"]
+__all__ = ["make_writable", "register"]
 
 _KINDS: Final = "biufcSUmM"
 _DTYPE_TEXT: Final = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9_]*(\[[0-9A-Za-z]+\])?")
@@ -36,6 +37,12 @@ def register(table: FormTable) -> None:
     table.decode("typedarray", _decode_typedarray)
 
 
+def make_writable(table: FormTable) -> None:
+    """Let *table* decode arrays that can be written to; those that would be read-only are copied."""
+    table.decode("ndarray", _decode_writable_ndarray)
+    table.decode("typedarray", _decode_writable_typedarray)
+
+
 @lru_cache(maxsize=1)
 def _numpy() -> Any:
     try:
@@ -50,10 +57,18 @@ def _encode_array(value: Any, encoder: Encoder) -> Any:
         raise SerializationError(f"arrays of dtype {dtype} cannot be sent")
     return {
         "_rtype": "ndarray",
-        "_rvalue": value.tobytes(),
+        "_rvalue": _raw_bytes(value) if encoder.bulk else value.tobytes(),
         "_rshape": list(value.shape),
         "_rdtype": str(dtype),
     }
+
+
+def _raw_bytes(value: Any) -> bytes | Bulk:
+    """The elements in C order; those of a big array are sent from where they lie."""
+    if value.nbytes < BULK or value.ndim == 0 or not value.flags.c_contiguous:
+        data: bytes = value.tobytes()
+        return data if len(data) < BULK else Bulk(data)
+    return Bulk(memoryview(value.reshape(-1).view(_numpy().uint8)))
 
 
 def _encode_float64(value: Any, encoder: Encoder) -> Any:
@@ -83,11 +98,12 @@ def _dtype(text: str) -> Any:
     return dtype
 
 
-def _raw(value: dict[str, Any]) -> bytes:
+def _raw(value: dict[str, Any]) -> bytes | memoryview:
+    """Its bytes: a view of the message it came in when both are big."""
     data = value.get("_rvalue")
     if isinstance(data, list) and all(isinstance(piece, bytes) for piece in data):
         data = b"".join(data)
-    if not isinstance(data, bytes):
+    if not isinstance(data, (bytes, memoryview)):
         raise DecodingError(f"the value of a {value['_rtype']} must be binary")
     return data
 
@@ -95,6 +111,8 @@ def _raw(value: dict[str, Any]) -> bytes:
 def _decode_ndarray(value: dict[str, Any], decoder: Decoder) -> Any:
     numpy = _numpy()
     if numpy is None:
+        if isinstance(value.get("_rvalue"), memoryview):
+            value["_rvalue"] = bytes(value["_rvalue"])
         return decoder.mapping(decoder.members(value))
     data, shape, text = _raw(value), value.get("_rshape"), value.get("_rdtype")
     if not isinstance(text, str):
@@ -123,8 +141,23 @@ def _decode_typedarray(value: dict[str, Any], decoder: Decoder) -> Any:
         raise DecodingError(f"unknown type of a typed array: {text!r:.60}")
     numpy = _numpy()
     if numpy is None:
-        return data
+        return bytes(data)
     dtype = numpy.dtype(text).newbyteorder("<")
     if len(data) % dtype.itemsize:
         raise DecodingError(f"a typed array of {text} does not have {len(data)} bytes")
     return numpy.frombuffer(data, dtype)
+
+
+def _decode_writable_ndarray(value: dict[str, Any], decoder: Decoder) -> Any:
+    return _writable(_decode_ndarray(value, decoder))
+
+
+def _decode_writable_typedarray(value: dict[str, Any], decoder: Decoder) -> Any:
+    return _writable(_decode_typedarray(value, decoder))
+
+
+def _writable(array: Any) -> Any:
+    numpy = _numpy()
+    if numpy is None or not isinstance(array, numpy.ndarray) or array.flags.writeable:
+        return array
+    return array.copy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
 
@@ -24,15 +24,9 @@ __all__ = ["encode_error", "register", "remote_error"]
 
 _MAX_ARGS: Final = 4096
 _MAX_TEXT: Final = 64 * 1024
+_TRACEBACK: Final = "Traceback (most recent call last)"
+_OURS: Final = re.compile(r"^(?P<message>.*)\n(?P<name>[A-Za-z_]\w*): (?P=message)", re.DOTALL)
 _LAST_LINE: Final = re.compile(r"^((?:\w+\.)*[A-Z]\w*)(?::\s*(.*))?$", re.DOTALL)
-
-_OWN: Final[dict[str, type[errors.CallError]]] = {
-    "CallCancelled": errors.CallCancelled,
-    "ServiceNotFound": errors.ServiceNotFound,
-    "MethodNotFound": errors.MethodNotFound,
-    "PermissionDenied": errors.PermissionDenied,
-    "CallbackExpired": errors.CallbackExpired,
-}
 
 
 class RemotePeerGone(errors.RemoteException, errors.PeerGone):
@@ -45,8 +39,33 @@ class RemoteCancelled(errors.RemoteException, errors.CallCancelled):
     """The callee reports that it gave the call up."""
 
 
-_OWN["PeerGone"] = RemotePeerGone
-_OWN["CallCancelled"] = RemoteCancelled
+_OWN: Final[dict[str, type[errors.CallError]]] = {
+    "CallCancelled": RemoteCancelled,
+    "CallbackExpired": errors.CallbackExpired,
+    "MethodNotFound": errors.MethodNotFound,
+    "PeerGone": RemotePeerGone,
+    "PermissionDenied": errors.PermissionDenied,
+    "ServiceNotFound": errors.ServiceNotFound,
+}
+"""Our own errors that mean the same wherever they were raised."""
+
+_AS_BUILTIN: Final[dict[str, str]] = {
+    "AuthenticationFailed": "PermissionError",
+    "CallTimeout": "TimeoutError",
+    "ConnectionFailed": "ConnectionError",
+    "ConnectionLost": "ConnectionError",
+    "DeadlineExceeded": "TimeoutError",
+    "DecodingError": "ValueError",
+    "ForeignReferenceError": "PermissionError",
+    "FrameError": "ValueError",
+    "MessageTooLarge": "ValueError",
+    "OutOfRangeError": "OverflowError",
+    "SerializationError": "TypeError",
+    "SlowConsumer": "RuntimeError",
+    "TooManyPending": "RuntimeError",
+    "UnsupportedTypeError": "TypeError",
+}
+"""Our own errors that a caller must not mistake for its own (a peer's lost connection): only the builtin remains."""
 
 # What public peers and servers say, in the words their clients match on (protocol §4.7).
 _BY_TEXT: Final[tuple[tuple[re.Pattern[str], type[errors.CallError]], ...]] = (
@@ -81,13 +100,15 @@ def encode_error(error: BaseException, *, with_trace: bool = True, may_have_run:
         A map of msgpack natives.
     """
     if isinstance(error, errors.RemoteException) and "remote_type" in vars(error):
-        name, message, module = error.remote_type, error.remote_message, "builtins"
+        # Passed on: it stays what it was where it was raised. Whether *that* method ran says nothing about this one.
+        name, message, module = error.remote_type, error.remote_message, error.remote_module
         trace = error.remote_traceback or f"{name}: {message}"
-        may_have_run = may_have_run and error.may_have_run
+        arguments = _plain_arguments(error.remote_args)
     else:
         name, message, module = type(error).__name__, _text(error), type(error).__module__
         trace = "".join(traceback.format_exception(error)) if with_trace else f"{name}: {message}"
-    details: dict[str, Any] = {"type": name, "module": module, "args": _plain_arguments(error)}
+        arguments = _plain_arguments(error.args)
+    details: dict[str, Any] = {"type": name, "module": module, "args": arguments}
     if not may_have_run:
         details["may_have_run"] = False
     return {"_rtype": "error", "_rvalue": _sendable(message), "_rtrace": _sendable(trace.rstrip()), "_rerr": details}
@@ -104,11 +125,11 @@ def _sendable(text: str) -> str:
     return text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode()
 
 
-def _plain_arguments(error: BaseException) -> list[Any]:
-    """The leading arguments that are plain and, together, at most 4 KiB."""
+def _plain_arguments(arguments: tuple[Any, ...]) -> list[Any]:
+    """The leading *arguments* that are plain and, together, at most 4 KiB."""
     kept: list[Any] = []
     size = 0
-    for argument in error.args:
+    for argument in arguments:
         if not is_plain(argument, 4):
             break
         try:
@@ -139,27 +160,84 @@ def remote_error(text: str, trace: str = "", details: dict[str, Any] | None = No
     Returns:
         A `RemoteException`, of the matching class where it is on the allow-list.
     """
-    name, message = _name_and_message(text, trace)
-    may_have_run = True
-    kind: type[errors.CallError] | None = None
     if details is not None and isinstance(details.get("type"), str):
-        name, message = details["type"][:200], text
-        may_have_run = details.get("may_have_run") is not False
-        kind = _OWN.get(name)
-    if kind is None:
-        kind = next((known for pattern, known in _BY_TEXT if pattern.match(message)), None)
-        may_have_run = may_have_run and kind is not RemotePeerGone
-    return _build(kind or errors.remote_exception_class(name), name, message, trace or text, may_have_run)
+        return _typed_error(text, trace, details)
+    inner, relayed = _unwrapped(text)
+    name, message = _relayed_parts(inner) if relayed else _name_and_message(text, trace)
+    kind = _meant(message)
+    # Said by the machinery itself, without a stack, it is about this very call; raised by a function it is not.
+    certain = kind is not None and not relayed and trace.strip() in ("", f"Exception: {text.strip()}")
+    told = _Told(name, message, trace or text, may_have_run=not certain)
+    return _build(kind or errors.remote_exception_class(name), told)
 
 
-def _build(kind: type[errors.CallError], name: str, message: str, trace: str, may_have_run: bool) -> errors.CallError:
+def _meant(message: str) -> type[errors.CallError] | None:
+    """The class for a text of the protocol, or None."""
+    return next((known for pattern, known in _BY_TEXT if pattern.match(message)), None)
+
+
+class _Told(NamedTuple):
+    """What a peer tells about an error."""
+
+    name: str
+    message: str
+    trace: str
+    module: str = ""
+    arguments: tuple[Any, ...] = ()
+    may_have_run: bool = True
+
+
+def _typed_error(text: str, trace: str, details: dict[str, Any]) -> errors.CallError:
+    """The exception for an error of a peer that tells its type (extensions §2)."""
+    name, module, arguments = details["type"][:200], details.get("module"), details.get("args")
+    told = _Told(
+        name,
+        text,
+        trace or text,
+        module[:200] if isinstance(module, str) else "",
+        tuple(arguments) if isinstance(arguments, list) and is_plain(arguments, 4) else (),
+        details.get("may_have_run") is not False,
+    )
+    kind = None
+    if told.module.partition(".")[0] in ("", "builtins", "hypha_rpc", "hypha"):
+        kind = _OWN.get(name) or _meant(text)
+        name = _AS_BUILTIN.get(name, name)
+    return _build(kind or errors.remote_exception_class(name), told)
+
+
+def _build(kind: type[errors.CallError], told: _Told) -> errors.CallError:
+    name, message = told.name, told.message
     shown = f"RemoteError:{message}\n{name}: {message}" if name else f"RemoteError:{message}"
-    error = kind(shown, may_have_run=may_have_run)
+    error = kind(shown, may_have_run=told.may_have_run)
     if isinstance(error, errors.RemoteException):
-        error.remote_type, error.remote_message, error.remote_traceback = name or "Exception", message, trace
-    if "\n" in trace.strip():
-        error.add_note(f"Remote traceback:\n{trace.rstrip()}")
+        error.remote_type, error.remote_message, error.remote_traceback = name or "Exception", message, told.trace
+        error.remote_module, error.remote_args = told.module, told.arguments
+    if isinstance(error, OSError) and len(told.arguments) > 1 and type(told.arguments[0]) is int:
+        error.errno, error.strerror = told.arguments[0], str(told.arguments[1])
+    if "\n" in told.trace.strip():
+        error.add_note(f"Remote traceback:\n{told.trace.rstrip()}")
     return error
+
+
+def _unwrapped(text: str) -> tuple[str, bool]:
+    """*text* without the prefixes that public peers add at every hop (X28), and whether there were any."""
+    start = text.find("RemoteError:")
+    if start > 0 and (_TRACEBACK in text[:start] or text[:start] == "Error: "):
+        # An asynchronous function of a public peer tells its own stack first; JavaScript the class.
+        text = text[start:]
+    relayed = False
+    while text.startswith("RemoteError:"):
+        text, relayed = text.removeprefix("RemoteError:").lstrip(), True
+    return text, relayed
+
+
+def _relayed_parts(text: str) -> tuple[str, str]:
+    """Class name and message in the text of a `RemoteException`, theirs or ours."""
+    message, found, trace = text.partition(f"\n{_TRACEBACK}")
+    if found:
+        return _last_line(f"{_TRACEBACK}{trace}")[0], message
+    match = _OURS.match(text)
+    return (match["name"], match["message"]) if match else _name_and_message(text, "")
 
 
 def _name_and_message(text: str, trace: str) -> tuple[str, str]:
@@ -169,9 +247,9 @@ def _name_and_message(text: str, trace: str) -> tuple[str, str]:
     ``<Class>: <message>``, or (async methods) the traceback in both places;
     JavaScript sends ``<Class>: <message>``.
     """
-    if text.lstrip().startswith("Traceback (most recent call last)"):
+    if text.lstrip().startswith(_TRACEBACK):
         return _last_line(text)
-    if trace.lstrip().startswith("Traceback (most recent call last)"):
+    if trace.lstrip().startswith(_TRACEBACK):
         return _last_line(trace)[0], text
     match = re.match(r"^((?:[A-Z]\w*)?(?:Error|Exception)): (.*)$", text, re.DOTALL)
     return (match[1], match[2]) if match else ("", text)

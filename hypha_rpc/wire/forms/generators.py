@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypha_rpc.errors import SerializationError
 from hypha_rpc.wire.values import DecodingError
@@ -11,7 +11,7 @@ from hypha_rpc.wire.values import DecodingError
 if TYPE_CHECKING:
     from hypha_rpc.wire.values import Decoder, Encoder, FormTable
 
-__all__ = ["STOP", "is_stream", "register"]
+__all__ = ["STOP", "Items", "is_stream", "register"]
 
 
 class _Stop:
@@ -24,11 +24,24 @@ class _Stop:
 STOP: Final = _Stop()
 
 
+class Items(NamedTuple):
+    """The answer to a pull of several items (extensions §3).
+
+    Attributes:
+        items: in the order of the generator.
+        end: there are no more.
+    """
+
+    items: list[Any]
+    end: bool
+
+
 def register(table: FormTable) -> None:
     """Register the forms of this module."""
     table.encode_if(is_stream, _encode_generator)
     table.decode("generator", _decode_generator)
     table.decode("stop_iteration", _decode_stop)
+    table.decode("items", _decode_items)
 
 
 def is_stream(value: Any) -> bool:
@@ -49,6 +62,13 @@ def _decode_generator(value: dict[str, Any], decoder: Decoder) -> Any:
     if decoder.importer is None:
         return decoder.mapping(decoder.members(value))
     return decoder.importer.import_generator(value)
+
+
+def _decode_items(value: dict[str, Any], decoder: Decoder) -> Any:
+    items = value.get("_rvalue")
+    if not isinstance(items, list):
+        raise DecodingError("items must be an array")
+    return Items(decoder.decode(items), value.get("_rend") is True)
 
 
 def _decode_stop(value: dict[str, Any], decoder: Decoder) -> Any:

@@ -1,9 +1,9 @@
 """Pydantic models (protocol §3.3, security S45).
 
-A model travels as its fields and its JSON schema. The receiver builds a class
-from the schema; what it cannot express becomes ``Any``, and a schema that is too
-large or uses something that could be abused makes it a plain map. Pydantic is
-imported only when a model is met.
+A model travels as its fields and its JSON schema; dates and the like in it as texts,
+as its JSON has them. The receiver builds a class from the schema; what it cannot
+express becomes ``Any``, and a schema that is too large or uses something that could
+be abused makes it a plain map. Pydantic is imported only when a model is met.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-from hypha_rpc.wire.values import DecodingError
+from hypha_rpc.wire.values import ATOMS, DecodingError, default_forms
 
 if TYPE_CHECKING:
     from hypha_rpc.wire.limits import WireLimits
     from hypha_rpc.wire.values import Decoder, Encoder, FormTable
 
-__all__ = ["model_from_schema", "register"]
+__all__ = ["describe_model", "model_from_schema", "register"]
 
 _MAX_TYPES: Final = 1024
 _MAX_NESTED_TYPES: Final = 32
+_SCHEMAS: Final[MutableMapping[type, dict[str, Any] | None]] = WeakKeyDictionary()
 _SCALARS: Final[dict[str, Any]] = {
     "string": str,
     "integer": int,
@@ -41,11 +44,76 @@ def register(table: FormTable) -> None:
 
 
 def _encode_model(value: Any, encoder: Encoder) -> Any:
-    return {
-        "_rtype": "pydantic_model",
-        "_rvalue": encoder.encode(value.model_dump()),
-        "_rschema": encoder.encode(type(value).model_json_schema()),
-    }
+    described = describe_model(value, encoder.forms)
+    if "_rtype" not in described:
+        return encoder.encode(described)
+    return {**described, "_rvalue": encoder.encode(described["_rvalue"])}
+
+
+def describe_model(value: Any, forms: FormTable | None = None) -> dict[str, Any]:
+    """The fields and the schema of a model, as values that can be sent.
+
+    Args:
+        value: a ``pydantic.BaseModel``.
+        forms: the forms that its fields may have; the default ones if not given.
+
+    Returns:
+        A ``pydantic_model`` map; the fields alone when the class has no schema, for then nobody could rebuild it.
+    """
+    fields: dict[str, Any] = _sendable(value.model_dump(), forms or default_forms())
+    schema = _schema_of(type(value))
+    return fields if schema is None else {"_rtype": "pydantic_model", "_rvalue": fields, "_rschema": schema}
+
+
+def _schema_of(kind: Any) -> dict[str, Any] | None:
+    """The JSON schema of a class of models, made once; None when there is none (fields of arbitrary types)."""
+    try:
+        return _SCHEMAS[kind]
+    except KeyError:
+        try:
+            with warnings.catch_warnings():
+                # A default that JSON cannot say is left out; nobody here can do anything about it.
+                warnings.simplefilter("ignore", UserWarning)
+                made = _plain_schema(kind.model_json_schema())
+        except _errors_of_schemas():
+            made = None
+        _SCHEMAS[kind] = made
+        return made
+
+
+def _plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """*schema* as JSON would have it: defaults may be anything."""
+    plain: dict[str, Any] = importlib.import_module("pydantic_core").to_jsonable_python(schema, fallback=str)
+    return plain
+
+
+def _errors_of_schemas() -> tuple[type[Exception], ...]:
+    pydantic_errors = importlib.import_module("pydantic.errors")
+    return (pydantic_errors.PydanticInvalidForJsonSchema, pydantic_errors.PydanticUserError)
+
+
+def _sendable(value: Any, forms: FormTable) -> Any:
+    """A dumped model in which fields without a form of their own are as pydantic writes them in JSON.
+
+    So dates, decimals, paths, ids and members of enums arrive as the schema says, as texts and numbers.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is dict:
+        return {key if type(key) is str else _jsonable(key): _sendable(item, forms) for key, item in value.items()}
+    if kind in (list, tuple):
+        return [_sendable(item, forms) for item in value]
+    return value if forms.find(value) is not None else _jsonable(value)
+
+
+def _jsonable(value: Any) -> Any:
+    core = importlib.import_module("pydantic_core")
+    try:
+        return core.to_jsonable_python(value)
+    except core.PydanticSerializationError:
+        # The encoder refuses it, with its path.
+        return value
 
 
 def _decode_model(value: dict[str, Any], decoder: Decoder) -> Any:
@@ -122,7 +190,12 @@ def model_from_schema(schema: dict[str, Any]) -> Any:
     Returns:
         A subclass of ``pydantic.BaseModel``.
     """
-    return _Builder(schema).model(schema)
+    builder = _Builder(schema)
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and "properties" not in schema:
+        # A class that contains itself is one of its own definitions.
+        return builder.model(builder.definition(reference))
+    return builder.model(schema)
 
 
 class _Builder:
@@ -139,6 +212,11 @@ class _Builder:
         self._definitions: dict[str, Any] = definitions if isinstance(definitions, dict) else {}
         self._built: dict[str, Any] = {}
         self._pydantic: Any = importlib.import_module("pydantic")
+
+    def definition(self, reference: str) -> dict[str, Any]:
+        """The schema that *reference* names; an empty one if there is none."""
+        found = self._definitions.get(reference.rpartition("/")[2])
+        return found if isinstance(found, dict) else {}
 
     def model(self, schema: dict[str, Any]) -> Any:
         """The class for *schema* of type object."""
@@ -179,6 +257,9 @@ class _Builder:
         if isinstance(choices, list):
             return self._union([self._type(choice) for choice in choices if isinstance(choice, dict)])
         kind = part.get("type")
+        if part.get("format") == "binary" or part.get("uniqueItems") is True:
+            # Bytes and sets arrive as themselves, though JSON has texts and arrays in their place.
+            return Any
         if kind == "array" and isinstance(part.get("items"), dict):
             return list[self._type(part["items"])]  # type: ignore[misc]
         if kind == "object" and "properties" in part:

@@ -6,6 +6,7 @@ to sign. Knows nothing of transports or of where workspaces are kept.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -21,7 +22,7 @@ from hypha.auth.tokens import MAX_ANCESTORS, Grant, TokenService
 from hypha.auth.words import readable_name
 from hypha_rpc.addresses import is_valid_client_id
 
-__all__ = ["PERMISSIONS", "TokenRequest", "child_token", "revoke_token"]
+__all__ = ["PERMISSIONS", "TokenRequest", "child_grant", "child_token", "revoke_token"]
 
 #: Names of the rights in the API (server §4.2).
 PERMISSIONS: Mapping[str, Right] = {"read": "r", "read_write": "rw", "admin": "a"}
@@ -78,13 +79,23 @@ def child_token(
     owners: Collection[str] = (),
     exists: bool = True,
 ) -> str:
-    """Mint a child token of *user* (server §4.5, security S15-S17).
+    """Mint a child token of *user*: what `child_grant` allows, signed."""
+    return tokens.mint(child_grant(user, config, owners=owners, exists=exists))
+
+
+def child_grant(
+    user: User,
+    config: Mapping[str, Any] | None = None,
+    *,
+    owners: Collection[str] = (),
+    exists: bool = True,
+) -> Grant:
+    """What a child token of *user* may say (server §4.5, security S15-S17).
 
     The child is a new user whose ``parent`` is the original one. It holds the
     right asked for and nothing else, at most what *user* has.
 
     Args:
-        tokens: signs.
         user: the caller, as connected.
         config: ``expires_in``, ``workspace``, ``permission``, ``client_id``,
             ``extra_scopes``, ``email``.
@@ -112,21 +123,21 @@ def child_token(
         None if everywhere else request.workspace,
         request.extra_scopes,
     )
-    return tokens.mint(
-        Grant(
-            user_id=f"{readable_name()}-{secrets.token_hex(4)}",
-            scope=scope,
-            expires_in=request.expires_in,
-            roles=[role for role in user.roles if role != "admin"],
-            email=request.email or user.email,
-            email_verified=user.email_verified,
-            parent=user.parent or user.id,
-            ancestors=user.token_ids,
-        )
+    return Grant(
+        user_id=f"{readable_name()}-{secrets.token_hex(4)}",
+        scope=scope,
+        expires_in=request.expires_in,
+        roles=[role for role in user.roles if role != "admin"],
+        email=request.email or user.email,
+        email_verified=user.email_verified,
+        parent=user.parent or user.id,
+        ancestors=user.token_ids,
     )
 
 
-def revoke_token(tokens: TokenService, user: User, token: str, owners_of: Callable[[str], Collection[str]]) -> None:
+def revoke_token(
+    tokens: TokenService, user: User, token: str, owners_of: Callable[[str], Collection[str]]
+) -> asyncio.Future[None] | None:
     """Revoke *token* for *user* (server §4.5, security S18).
 
     Args:
@@ -134,6 +145,9 @@ def revoke_token(tokens: TokenService, user: User, token: str, owners_of: Callab
         user: the caller, as connected.
         token: the text of the token.
         owners_of: ids and e-mails of the owners of a workspace; empty for an unknown one.
+
+    Returns:
+        Done when the revocation would survive a restart; None when nothing does. It holds from now on.
 
     Raises:
         ValueError: it is no token of this server, or has expired.
@@ -149,7 +163,7 @@ def revoke_token(tokens: TokenService, user: User, token: str, owners_of: Callab
         # An administrator revokes what leads into its workspace.
         workspace = target.current_workspace or home_of(target.id)
         check(user, "revoke_token", workspace, owners_of(workspace))
-    tokens.revoke(target)
+    return tokens.revoke(target)
 
 
 def _check_right(user: User, request: TokenRequest, owners: Collection[str]) -> None:

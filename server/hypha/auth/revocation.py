@@ -1,21 +1,25 @@
 """Withdrawn tokens, and who may withdraw one (security S18).
 
-A token dies with any token it descends from. Where the set is kept is behind
-the protocol `Revocations`; the one here lives in memory.
+A token dies with any token it descends from. The set is looked at in memory, so
+that nobody who comes in waits for a disk, and written through to a store.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from time import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from hypha.store import Put, Store
 
 if TYPE_CHECKING:
     from hypha.auth.identity import User
 
-__all__ = ["MemoryRevocations", "Revocations", "may_revoke"]
+__all__ = ["KeptRevocations", "MemoryRevocations", "Revocations", "may_revoke"]
 
 _MAX_LIFE_S = 365 * 86400.0
+_KIND: Final = "revoked"
 
 
 class Revocations(Protocol):
@@ -24,8 +28,12 @@ class Revocations(Protocol):
     def is_revoked(self, token_id: str, ancestors: Sequence[str] = ()) -> bool:
         """Whether *token_id* or one of its *ancestors* was revoked."""
 
-    def revoke(self, token_id: str) -> None:
-        """Withdraw *token_id* and all that descend from it."""
+    def revoke(self, token_id: str) -> asyncio.Future[None] | None:
+        """Withdraw *token_id* and all that descend from it, at once.
+
+        Returns:
+            Done when it would survive a restart; None when nothing does.
+        """
 
 
 class MemoryRevocations:
@@ -49,8 +57,8 @@ class MemoryRevocations:
         """Whether *token_id* or one of its *ancestors* was revoked."""
         return token_id in self._until or any(ancestor in self._until for ancestor in ancestors)
 
-    def revoke(self, token_id: str) -> None:
-        """Withdraw *token_id* and all that descend from it.
+    def revoke(self, token_id: str) -> asyncio.Future[None] | None:
+        """Withdraw *token_id* and all that descend from it, at once.
 
         Raises:
             RuntimeError: too many are kept already.
@@ -62,6 +70,7 @@ class MemoryRevocations:
         # Deleting first keeps the order of the table the order of expiry.
         self._until.pop(token_id, None)
         self._until[token_id] = self._clock() + _MAX_LIFE_S
+        return None
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -69,6 +78,35 @@ class MemoryRevocations:
             if self._until[token_id] > now:
                 return
             del self._until[token_id]
+
+
+class KeptRevocations(MemoryRevocations):
+    """Revoked tokens that stay revoked after a restart.
+
+    Args:
+        store: where they are kept; asked once, here.
+        clock: seconds since the epoch.
+        limit: as for `MemoryRevocations`.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time, limit: int = 1_000_000) -> None:
+        super().__init__(clock=clock, limit=limit)
+        self._store = store
+        kept = sorted((float(until), token_id) for token_id, until in store.load(_KIND).items())
+        self._until.update({token_id: until for until, token_id in kept})
+
+    def revoke(self, token_id: str) -> asyncio.Future[None]:
+        """Withdraw *token_id* and all that descend from it, at once.
+
+        Returns:
+            Done when it would survive a restart.
+
+        Raises:
+            RuntimeError: too many are kept already.
+        """
+        super().revoke(token_id)
+        until = self._until[token_id]
+        return self._store.write([Put(_KIND, token_id, repr(until).encode(), expires_at=until)])
 
 
 def may_revoke(caller: User, target: User) -> bool:

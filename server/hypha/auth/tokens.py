@@ -8,12 +8,14 @@ protocol §1.4, §1.7.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
 import math
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmErr
 from joserfc.jwk import OctKey
 
 from hypha.auth.errors import AuthenticationError, TokenRevoked
+from hypha.auth.hooks import AuthHooks
 from hypha.auth.identity import Right, Scope, User, home_of, is_valid_user_id, root_user
 from hypha.auth.revocation import MemoryRevocations, Revocations
 from hypha.auth.scopes import ParsedScope, format_scope, parse_scope, stronger
@@ -43,6 +46,8 @@ _ALGORITHMS = ["HS256"]
 _FORBIDDEN_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c"})
 _RECONNECT = "reconnect"
 _ROOT_TOKEN_ID = "root-token-"
+_LEARNT_S = 60.0
+_MAX_LEARNT = 1024
 
 _BAD_FORM = "Error decoding token headers."
 
@@ -82,6 +87,9 @@ class TokenService:
         revocations: where withdrawn tokens are looked up.
         reconnection_life_s: life of a reconnection token.
         root_token: the operator's root token (server §4.8).
+
+    Attributes:
+        hooks: functions of the operator that know other tokens (server §4.6).
     """
 
     def __init__(
@@ -105,6 +113,9 @@ class TokenService:
         self.reconnection_life_s = reconnection_life_s
         self._root_token = root_token.encode() if root_token is not None else None
         self._root_id = _ROOT_TOKEN_ID + _fingerprint(root_token or "")
+        self.hooks = AuthHooks()
+        # Users of tokens of others, and until when they count; by fingerprints, which are no credentials.
+        self._learnt: OrderedDict[str, tuple[User, float]] = OrderedDict()
 
     # ------------------------------------------------------------------ mint
 
@@ -164,6 +175,22 @@ class TokenService:
             )
         )
 
+    async def issue(self, grant: Grant) -> str:
+        """Sign what *grant* says, by the operator's function where there is one (server §4.6)."""
+        if not self.hooks.generates:
+            return self.mint(grant)
+        scope = grant.scope
+        user = User(
+            id=grant.user_id,
+            roles=tuple(grant.roles),
+            scope=Scope(scope.workspaces, scope.current_workspace, scope.client_id, scope.extra_scopes),
+            email=grant.email,
+            parent=grant.parent,
+            expires_at=self._clock() + min(grant.expires_in, MAX_LIFE_S),
+            current_workspace=scope.current_workspace,
+        )
+        return await self.hooks.sign(user, min(grant.expires_in, MAX_LIFE_S))
+
     # ----------------------------------------------------------------- parse
 
     def authenticate(self, token: str) -> User:
@@ -175,7 +202,50 @@ class TokenService:
         # hmac compares in constant time, so that an answer's delay tells nothing about the secret.
         if self._root_token is not None and hmac.compare_digest(token.encode(errors="replace"), self._root_token):
             return root_user(token_id=self._root_id)
-        return self.parse(token)
+        try:
+            return self.parse(token)
+        except TokenRevoked:
+            raise
+        except AuthenticationError:
+            user = self._learnt_user(token) if self._learnt else None
+            if user is None:
+                raise
+            return user
+
+    async def learn(self, token: object) -> None:
+        """Let `authenticate` know *token* for a minute if it is one of others.
+
+        To be awaited before `authenticate` wherever a token comes in. Never raises:
+        what nobody knows is refused there.
+        """
+        if not self.hooks.parses or not isinstance(token, str) or not token:
+            return
+        try:
+            self.authenticate(token)
+        except TokenRevoked:
+            return
+        except AuthenticationError:
+            await self._ask_hooks(token)
+
+    async def _ask_hooks(self, token: str) -> None:
+        try:
+            user = await self.hooks.user(token)
+        except AuthenticationError as error:
+            _logger.info("a token was not known to the operator's function: %.200s", error)
+            return
+        now = self._clock()
+        until = now + _LEARNT_S if user.expires_at is None else min(user.expires_at, now + _LEARNT_S)
+        self._learnt[_fingerprint(token)] = (user, until)
+        if len(self._learnt) > _MAX_LEARNT:
+            self._learnt.popitem(last=False)
+
+    def _learnt_user(self, token: str) -> User | None:
+        found = self._learnt.get(_fingerprint(token))
+        if found is None or found[1] <= self._clock():
+            return None
+        if self.revocations.is_revoked(found[0].token_ids[-1]):
+            raise TokenRevoked
+        return found[0]
 
     def parse(self, token: str) -> User:
         """The user a token makes.
@@ -236,9 +306,13 @@ class TokenService:
         token_ids = tuple(dict.fromkeys((*user.token_ids, _token_id(claims, token))))
         return replace(user, token_ids=token_ids)
 
-    def revoke(self, target: User) -> None:
-        """Withdraw the token that `inspect` returned *target* for."""
-        self.revocations.revoke(target.token_ids[-1])
+    def revoke(self, target: User) -> asyncio.Future[None] | None:
+        """Withdraw the token that `inspect` returned *target* for, at once.
+
+        Returns:
+            Done when it would survive a restart; None when nothing does.
+        """
+        return self.revocations.revoke(target.token_ids[-1])
 
     # --------------------------------------------------------------- private
 

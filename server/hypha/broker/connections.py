@@ -61,6 +61,7 @@ class Connection:
         abroad: peers in other workspaces it exchanged calls with, latest last (security S11).
         frames: how many it has sent.
         heard: when it last gave a sign of life.
+        remote: the network address of its socket; empty inside the process.
         stalled_since: when its send queue began to stand still, or None.
         stalled_at: bytes in the queue at that time.
     """
@@ -80,6 +81,7 @@ class Connection:
         "origin",
         "outlet",
         "paused",
+        "remote",
         "stalled_at",
         "stalled_since",
         "subscriptions",
@@ -114,6 +116,7 @@ class Connection:
         self.abroad: OrderedDict[str, None] = OrderedDict()
         self.frames = 0
         self.heard = now
+        self.remote = ""
         self.stalled_since: float | None = None
         self.stalled_at = 0
         self.invalid = 0.0

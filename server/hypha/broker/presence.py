@@ -182,7 +182,7 @@ class Presence:
         self._wake(old)
         if resumed:
             new.exists, new.abroad = old.exists, old.abroad
-            self._report(old, least_level=1)
+            self._report(old, least_level=1, may_resume=True)
         else:
             self._left(old)
             self._report(old)
@@ -252,12 +252,14 @@ class Presence:
         if not clean:
             self._router.mailboxes.open(connection, now)
         self._left(connection)
-        self._report(connection)
+        self._report(connection, may_resume=not clean)
 
-    def _report(self, connection: Connection, *, least_level: int = 0) -> None:
+    def _report(self, connection: Connection, *, least_level: int = 0, may_resume: bool = False) -> None:
         """Tell its workspace, and whom it exchanged calls with, that *connection* is lost (security S11)."""
         address = connection.address
-        data = {"id": connection.client_id, "workspace": connection.workspace}
+        data: dict[str, Any] = {"id": connection.client_id, "workspace": connection.workspace}
+        if may_resume:
+            data["may_resume"] = True
         self._router.publish(connection.workspace, "client_disconnected", data, about=address, least_level=least_level)
         for peer in connection.abroad:
             self._router.tell(peer, "client_disconnected", data, about=address, least_level=least_level)

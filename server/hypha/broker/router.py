@@ -7,6 +7,7 @@ decoding; only towards public peers the top-level keys of the payload are looked
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 import msgpack
 
 from hypha.broker.connections import Connection, Mailboxes
+from hypha.broker.lanes import Lanes
 from hypha.broker.origin import Origin
 from hypha.settings import Limits
 from hypha_rpc.addresses import workspace_of
@@ -73,6 +75,7 @@ class Router:
             size=limits.mailbox_bytes,
             total=limits.mailbox_total_bytes,
         )
+        self.lanes = Lanes(limits.send_queue_bytes)
         self.manager: LocalPeer | None = None
         self.locals: dict[str, LocalPeer] = {}
         self.dropped = 0
@@ -81,11 +84,15 @@ class Router:
 
     def attach(self, connection: Connection) -> None:
         """Make *connection* reachable, in place of any former one of its address."""
+        former = self.connections.get(connection.address)
+        if former is not None:
+            self._clear_lanes(former)
         self.connections[connection.address] = connection
         self.workspaces.setdefault(connection.workspace, {})[connection.address] = connection
 
     def detach(self, connection: Connection) -> bool:
         """Make *connection* unreachable; False when another one has taken its place already."""
+        self._clear_lanes(connection)
         if self.connections.get(connection.address) is not connection:
             return False
         del self.connections[connection.address]
@@ -94,6 +101,19 @@ class Router:
         if not members:
             del self.workspaces[connection.workspace]
         return True
+
+    def _clear_lanes(self, connection: Connection) -> None:
+        """What waits for a connection that is gone is refused, what waits from it forgotten."""
+        if len(self.lanes):
+            self.lanes.gone(connection, functools.partial(self._refuse_transfer, connection.address))
+
+    def _refuse_transfer(self, to: str, source: Connection, key: str) -> None:
+        self._refuse(source, {"type": "chunk", "session": key}, to, f"Target peer {to} is not connected")
+
+    def drained(self, connection: Connection) -> None:
+        """The send queue of *connection* has room again (told by its door)."""
+        if len(self.lanes):
+            self.lanes.drained(connection)
 
     # -- frames of clients ---------------------------------------------------------
 
@@ -221,7 +241,10 @@ class Router:
         data, offset = payload
         target = self.connections.get(to)
         if target is not None and target.level >= 1:
-            self._forward(source, target, header, payload)
+            if header["type"] == "chunk":
+                self._chunk(source, target, header, payload)
+            else:
+                self._forward(source, target, header, payload)
         elif target is not None:
             self._refuse(source, header, to, f"Peer {to} takes no chunks")
         elif to[:2] == "*/" and to[2:] != "*":
@@ -230,6 +253,22 @@ class Router:
             self._absent(source, header, to, data[offset:])
         else:
             self._refuse(source, header, to, f"Target peer {to} is not connected")
+
+    def _chunk(self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]) -> None:
+        """A piece of a big frame: it waits behind everything else, within bounds."""
+        data, offset = payload
+        key = header.get("session")
+        if type(key) is not str:
+            self._invalid(source, "a chunk needs a key")
+            return
+        if not self.lanes.fits(target, header.get("at"), len(data) - offset):
+            self._refuse(source, header, target.address, f"Peer {target.address} is not reading")
+            return
+        if source.workspace != target.workspace:
+            source.met(target.address)
+            target.met(source.address)
+        segment = self._stamped(header, target.address, source.origin.stamp(target.workspace))
+        self.lanes.send(source, target, key, (segment, data[offset:]))
 
     def _broadcast(self, source: Connection, header: dict[str, Any], payload: Buffer) -> None:
         workspace, to = source.workspace, header["to"]
@@ -369,7 +408,7 @@ def _why_not(to: str, target: Connection | None) -> str:
 def _rejection(sender: str, to: str, session: str, text: str) -> bytes:
     """The frame by which the server answers in place of *sender* (protocol §2.6)."""
     gone = text.startswith("Target peer")
-    kind = "PeerGone" if gone else "PermissionError" if text.startswith(("Permission", "Read-only")) else "RuntimeError"
+    kind = "NoChunks" if text.endswith("takes no chunks") else "PeerGone" if gone else "PermissionError" if text.startswith(("Permission", "Read-only")) else "RuntimeError"
     error = {
         "_rtype": "error",
         "_rvalue": text,

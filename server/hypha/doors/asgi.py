@@ -38,6 +38,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CLOSE_PATIENCE_S: Final = 3.0
+_DRAINED: Final = 64 * 1024
 _TOO_BIG: Final = 1009
 _POLICY: Final = 1008
 _DENIAL: Final = "websocket.http.response"
@@ -172,6 +173,8 @@ class _Outlet:
                     size, message = self._queue.popleft()
                     await self._send(message)
                     self._size -= size
+                    if self._size < _DRAINED and self.peer is not None:
+                        self.peer.on_drained()
                     if message["type"] == "websocket.close":
                         return
                 self._filled.clear()

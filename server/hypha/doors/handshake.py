@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hypha.auth import admission
@@ -92,10 +92,20 @@ class PeerSocket:
         elif self._started:
             if len(self._texts) < _MAX_EARLY_TEXTS and len(text) <= _MAX_CONTROL:
                 self._texts.append(text)
-        elif not self._ended:
+        else:
+            self.introduce(text)
+
+    def introduce(self, first: str | Mapping[str, Any]) -> None:
+        """What the first frame says is known: as text, or read from elsewhere already."""
+        if not self._ended and not self._started:
             self._started = True
             self._cancel_timer()
-            self._task = self._loop.create_task(self._handshake(text), name="hypha-handshake")
+            self._task = self._loop.create_task(self._handshake(first), name="hypha-handshake")
+
+    def on_drained(self) -> None:
+        """The send queue has room again."""
+        if self.connection is not None:
+            self._context.router.drained(self.connection)
 
     def on_pong(self) -> None:
         """A PONG or PING arrived."""
@@ -144,12 +154,13 @@ class PeerSocket:
         self.outlet.send_control({"type": "error", "message": refusal.message})
         self.dismiss(refusal.close_code, refusal.message)
 
-    async def _handshake(self, text: str) -> None:
+    async def _handshake(self, first: str | Mapping[str, Any]) -> None:
         try:
-            decided = await self._decide(text)
+            decided = await self._decide(first)
             arrival = await self._join(decided)
             # From the moment the connection was made nothing waits: the socket is still there.
             self.connection = arrival.connection
+            self.connection.remote = self._address
             self._context.enter(decided)
             self._open(arrival)
         except Refusal as refusal:
@@ -159,10 +170,11 @@ class PeerSocket:
             # No error frame: it would end the client for good (protocol §1.5).
             self.dismiss(1011, "internal error")
 
-    async def _decide(self, text: str) -> Admission:
+    async def _decide(self, first: str | Mapping[str, Any]) -> Admission:
         context = self._context
         try:
-            frame = admission.parse_first_frame(text)
+            frame = admission.parse_first_frame(first) if isinstance(first, str) else first
+            await context.tokens.learn(frame.get("token"))
             return admission.admit(frame, context.tokens, context.workspaces, now=context.now())
         except Refusal:
             # Who guesses tokens waits for each answer (security §8).
@@ -223,7 +235,11 @@ class PeerSocket:
             message = json.loads(text)
         except (ValueError, RecursionError):
             return
-        kind = message.get("type") if isinstance(message, dict) else None
+        if isinstance(message, dict):
+            self._answer(message.get("type"))
+
+    def _answer(self, kind: Any) -> None:
+        """Answer a control message; anything but ``ping`` and ``refresh_token`` is ignored."""
         if kind == "ping":
             self.outlet.send_control({"type": "pong"})
         elif kind == "refresh_token" and self.connection is not None:

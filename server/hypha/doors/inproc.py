@@ -12,7 +12,8 @@ from typing import Any
 from hypha.auth.identity import root_user
 from hypha.broker.presence import Newcomer
 from hypha.doors.handshake import DoorContext
-from hypha_rpc.transports.base import Buffer, Closed, Transport
+from hypha_rpc.transports.base import HIGH_WATER, Buffer, Closed, Transport
+from hypha_rpc.transports.memory import MemoryTransport
 
 __all__ = ["InprocDoor"]
 
@@ -69,6 +70,7 @@ class _Receiver:
 
     def on_writable(self) -> None:
         """The client has caught up."""
+        self._context.router.drained(self._connection)
 
     def on_closed(self, closed: Closed) -> None:
         """The client is gone."""
@@ -83,7 +85,9 @@ class _Outlet:
 
     @property
     def pending(self) -> int:
-        return 0 if self._transport.writable else 16 * 1024 * 1024
+        if isinstance(self._transport, MemoryTransport):
+            return self._transport.waiting
+        return 0 if self._transport.writable else HIGH_WATER
 
     def send(self, parts: Sequence[Buffer]) -> None:
         self._transport.send(parts)

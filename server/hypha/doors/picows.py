@@ -42,6 +42,7 @@ _SMALL: Final = 8192
 _EARLY_SLACK: Final = 16 * 1024
 _CLOSE_PATIENCE_S: Final = 3.0
 _UNACKNOWLEDGED_MS: Final = 15_000
+_UNSENT: Final = 128 * 1024
 _BINARY: Final = picows.WSMsgType.BINARY
 _TEXT: Final = picows.WSMsgType.TEXT
 _CONTINUATION: Final = picows.WSMsgType.CONTINUATION
@@ -288,12 +289,16 @@ class _Listener(picows.WSListener):
 
     def resume_writing(self) -> None:
         """The send queue has drained."""
+        if self._peer is not None:
+            self._peer.on_drained()
 
 
 def _tune(sock: socket.socket | None) -> None:
     """Let the kernel notice a dead link by unacknowledged data (RELIABILITY: within 15 s)."""
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+        # Small frames meet a short queue beside big ones.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
 class _Outlet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hypha.manager.core import ManagerCore
+from hypha.manager.core import Caller, ManagerCore
 
 __all__ = ["BasicMethods"]
 
@@ -39,12 +39,7 @@ class BasicMethods:
         """
         core = self._core
         caller = core.caller(context)
-        names = _names(event_type)
-        for name in names:
-            workspace = _workspace_named(name)
-            if workspace is not None and workspace != caller.workspace:
-                raise ValueError(f"Subscription to event '{name:.200}' is forbidden. It belongs to another workspace.")
-            core.check(caller, "subscribe", subject=name)
+        names = self._own_events(caller, event_type)
         connection = caller.connection
         if connection is None:
             raise RuntimeError(f"Connection not found for client {caller.address}")
@@ -61,10 +56,20 @@ class BasicMethods:
             event_type: a name, or a list of names.
         """
         caller = self._core.caller(context)
-        names = _names(event_type)
+        names = self._own_events(caller, event_type)
         if caller.connection is not None:
             caller.connection.subscriptions.difference_update(names)
         return True
+
+    def _own_events(self, caller: Caller, event_type: Any) -> list[str]:
+        """The names in *event_type*, none of which belongs to another workspace (server §2.12)."""
+        names = _names(event_type)
+        for name in names:
+            workspace = _workspace_named(name)
+            if workspace is not None and workspace != caller.workspace:
+                raise ValueError(f"Subscription to event '{name:.200}' is forbidden. It belongs to another workspace.")
+            self._core.check(caller, "subscribe", subject=name)
+        return names
 
 
 def _names(event_type: Any) -> list[str]:

@@ -16,9 +16,11 @@ from hypha.broker.presence import Presence
 from hypha.broker.router import Router
 from hypha.manager.directory import Directory
 from hypha.manager.event_log import EventLog
+from hypha.manager.keeping import WorkspaceKeeper
 from hypha.manager.load import LoadMeter
 from hypha.manager.workspaces import Workspace, WorkspaceTable
 from hypha.settings import Settings
+from hypha.store import MemoryStore, Store
 from hypha_rpc.endpoint import Reference
 
 __all__ = ["Caller", "LocalContext", "ManagerCore", "Peers"]
@@ -79,6 +81,7 @@ class ManagerCore:
         workspaces: which there are.
         clock: monotonic seconds.
         now: seconds since the epoch.
+        store: where persistent workspaces are kept; asked here.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class ManagerCore:
         workspaces: WorkspaceTable,
         clock: Callable[[], float],
         now: Callable[[], float] = time.time,
+        store: Store | None = None,
     ) -> None:
         self.settings = settings
         self.server_id = server_id
@@ -100,6 +104,8 @@ class ManagerCore:
         self.presence = presence
         self.directory = Directory()
         self.workspaces = workspaces
+        self.keeper = WorkspaceKeeper(store or MemoryStore())
+        self.keeper.load(workspaces)
         self.events = EventLog(count=settings.limits.max_events, size=_LOG_BYTES, total=_LOG_TOTAL_BYTES)
         self.load = LoadMeter()
         self.public_url = settings.public_url()

@@ -17,6 +17,7 @@ from hypha_rpc.client.runner import Runner
 from hypha_rpc.client.ticker import Ticker
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
 from hypha_rpc.endpoint.catalog import describe_service
+from hypha_rpc.endpoint.leases import LeaseKey
 
 __all__ = ["ManagerPeer"]
 
@@ -149,6 +150,14 @@ class ManagerPeer(Peers):
     def stream(self, pull: Reference, close: Reference | None) -> Any:
         """A generator of a client, as its reference."""
         return _Proxy(self, pull)
+
+    def unused(self, key: LeaseKey) -> None:
+        """A function of a client is not referred to any more; the manager only passes them on."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._release, key)
+
+    def _release(self, key: LeaseKey) -> None:
+        self.endpoint.release([key], self._loop.time())
 
     def dropped(self, reason: str) -> None:
         """A frame to the manager was refused."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from hypha.auth import minting
 from hypha.auth.errors import AuthenticationError
+from hypha.auth.rates import PerMinute
 from hypha.manager.core import ManagerCore
-from hypha.manager.rates import PerMinute
+from hypha.store import StoreError, kept
 
 __all__ = ["TokenMethods"]
 
@@ -25,7 +26,7 @@ class TokenMethods:
         self._core = core
         self._mints = PerMinute(core.settings.limits.max_mints_per_minute)
 
-    def generate_token(self, config: dict[str, Any] | None = None, *, context: Mapping[str, Any]) -> str:
+    async def generate_token(self, config: dict[str, Any] | None = None, *, context: Mapping[str, Any]) -> str:
         """Generate a token for the caller's, or another, workspace.
 
         Args:
@@ -39,15 +40,11 @@ class TokenMethods:
         if not self._mints.take(caller.family, core.clock()):
             limit = core.settings.limits.max_mints_per_minute
             raise RuntimeError(f"Too many tokens: user {caller.family} may generate {limit} a minute. Try again later.")
-        return minting.child_token(
-            core.tokens,
-            caller.user,
-            config,
-            owners=core.owners(workspace),
-            exists=core.workspaces.exists(workspace),
-        )
+        exists = core.workspaces.exists(workspace)
+        grant = minting.child_grant(caller.user, config, owners=core.owners(workspace), exists=exists)
+        return await core.tokens.issue(grant)
 
-    def parse_token(self, token: str, *, context: Mapping[str, Any]) -> dict[str, Any]:
+    async def parse_token(self, token: str, *, context: Mapping[str, Any]) -> dict[str, Any]:
         """Tell who a token makes.
 
         Args:
@@ -55,12 +52,13 @@ class TokenMethods:
         """
         core = self._core
         caller = core.caller(context)
-        user = core.tokens.parse(_text(token))
+        await core.tokens.learn(_text(token))
+        user = core.tokens.authenticate(token) if core.tokens.hooks.parses else core.tokens.parse(token)
         if user.current_workspace is not None:
             core.check(caller, "parse_token", user.current_workspace)
         return user.to_wire()
 
-    def revoke_token(self, token: str, *, context: Mapping[str, Any]) -> None:
+    async def revoke_token(self, token: str, *, context: Mapping[str, Any]) -> None:
         """Make a token, and every token made with it, useless; who is connected with one is disconnected.
 
         Args:
@@ -68,9 +66,15 @@ class TokenMethods:
         """
         core = self._core
         caller = core.caller(context)
-        minting.revoke_token(core.tokens, caller.user, _text(token), core.owners)
-        # Later, so that a caller who revokes its own token gets its answer first.
-        asyncio.get_running_loop().call_soon(self._disconnect_revoked)
+        write = minting.revoke_token(core.tokens, caller.user, _text(token), core.owners)
+        try:
+            if write is not None:
+                await kept(write)
+        except StoreError as error:
+            raise StoreError(f"The token is revoked, but only until the server ends: {error}") from error
+        finally:
+            # Later, so that a caller who revokes its own token gets its answer first.
+            asyncio.get_running_loop().call_soon(self._disconnect_revoked)
 
     def _disconnect_revoked(self) -> None:
         """Close the connections that rest on revoked tokens (security S18)."""

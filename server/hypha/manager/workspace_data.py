@@ -34,7 +34,7 @@ class WorkspaceDataMethods:
 
     # -- variables -----------------------------------------------------------------
 
-    def set_env(self, key: str, value: Any, *, context: Mapping[str, Any]) -> None:
+    async def set_env(self, key: str, value: Any, *, context: Mapping[str, Any]) -> None:
         """Set a variable of the caller's workspace.
 
         Args:
@@ -43,11 +43,13 @@ class WorkspaceDataMethods:
         """
         caller = self._core.caller(context)
         self._core.check(caller, "set_env")
-        environment = self._core.workspace(caller.workspace).environment
+        workspace = self._core.workspace(caller.workspace)
+        environment = workspace.environment
         if not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY:
             raise ValueError(f"the name of a variable must be text of 1 to {_MAX_KEY} characters")
         if value is None:
             environment.pop(key, None)
+            await self._core.keeper.keep_variable(workspace, key)
             return
         limits = self._core.settings.limits
         if packed_size(value, "the value of a variable") > limits.max_env_value:
@@ -55,6 +57,7 @@ class WorkspaceDataMethods:
         if key not in environment and len(environment) >= limits.max_env_variables:
             raise ValueError(f"a workspace may have at most {limits.max_env_variables} variables")
         environment[key] = value
+        await self._core.keeper.keep_variable(workspace, key)
 
     def get_env(self, key: str | None = None, *, context: Mapping[str, Any]) -> Any:
         """Return a variable of the caller's workspace, or all of them.
@@ -73,7 +76,7 @@ class WorkspaceDataMethods:
 
     # -- types of services -----------------------------------------------------------
 
-    def register_service_type(self, type_info: dict[str, Any], *, context: Mapping[str, Any]) -> dict[str, Any]:
+    async def register_service_type(self, type_info: dict[str, Any], *, context: Mapping[str, Any]) -> dict[str, Any]:
         """Register a type of services in the caller's workspace.
 
         Args:
@@ -82,12 +85,14 @@ class WorkspaceDataMethods:
         caller = self._core.caller(context)
         self._core.check(caller, "register_service_type")
         entry = _service_type(type_info, self._core.settings.limits.max_service_record)
-        types = self._core.workspace(caller.workspace).service_types
+        workspace = self._core.workspace(caller.workspace)
+        types = workspace.service_types
         if entry["id"] in types:
             raise KeyError(f"Service type already exists: {entry['id']}")
         if len(types) >= _MAX_ENTRIES:
             raise ValueError(f"a workspace may have at most {_MAX_ENTRIES} service types")
         types[entry["id"]] = entry
+        await self._core.keeper.keep_type(workspace, entry["id"])
         return entry
 
     def get_service_type(self, type_id: str, *, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,8 +148,9 @@ class WorkspaceDataMethods:
         if len(kept) >= _MAX_ENTRIES:
             raise ValueError(f"a user may have at most {_MAX_ENTRIES} bookmarks")
         home.bookmarks[:] = [*kept, entry]
+        await self._core.keeper.keep_bookmarks(home)
 
-    def unbookmark(self, item: dict[str, Any], *, context: Mapping[str, Any]) -> None:
+    async def unbookmark(self, item: dict[str, Any], *, context: Mapping[str, Any]) -> None:
         """Forget a bookmark.
 
         Args:
@@ -159,6 +165,7 @@ class WorkspaceDataMethods:
             for other in home.bookmarks
             if not _names(other, kind, wanted) and not (kind == "service" and _means(other, wanted, caller))
         ]
+        await self._core.keeper.keep_bookmarks(home)
 
     def _home(self, caller: Caller, action: str) -> Workspace:
         home = self._core.workspaces.home_id(caller.user)

@@ -13,6 +13,7 @@ from hypha.manager.core import Caller, ManagerCore
 from hypha.manager.visibility import visible
 from hypha.manager.workspace_config import WorkspaceRequest, check_name
 from hypha.manager.workspaces import Workspace
+from hypha.store import StoreError
 
 __all__ = ["WorkspaceMethods"]
 
@@ -73,7 +74,7 @@ class WorkspaceMethods:
         found = [entry for entry in entries if all(entry.get(key) == value for key, value in wanted.items())]
         return found[offset : offset + limit]
 
-    def create_workspace(
+    async def create_workspace(
         self, config: dict[str, Any], overwrite: bool = False, *, context: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Create a workspace owned by the caller.
@@ -85,23 +86,31 @@ class WorkspaceMethods:
         """
         core = self._core
         caller = core.caller(context)
-        core.check(caller, "create_workspace")
         request = WorkspaceRequest.parse(config)
         existing = core.workspaces.get(request.id)
+        if existing is None or not overwrite:
+            # Who may change one is told by the row of its own in security §3.
+            core.check(caller, "create_workspace")
         if existing is not None:
-            return self._overwrite(existing, request, caller, allowed=overwrite)
+            return await self._overwrite(existing, request, caller, allowed=overwrite)
         check_name(request.id, _mounts(core.settings.static_mounts))
         self._check_quota(caller)
         owners = dict.fromkeys((caller.family, *(request.owners or ())))
         created = Workspace(request.id, request.id, owners=list(owners))
         created.change(request.given())
         core.workspaces.add(created)
+        try:
+            await core.keeper.keep(created)
+        except StoreError:
+            # Who asks for a persistent one gets that or none; trying again must not find half of it.
+            core.forget_workspace(created.id)
+            raise
         _log.info("workspace %s was created", created.id)
         info = self._shown(created, caller)
         core.publish(caller.workspace, "workspace_loaded", created.info())
         return info
 
-    def _overwrite(
+    async def _overwrite(
         self, existing: Workspace, request: WorkspaceRequest, caller: Caller, *, allowed: bool
     ) -> dict[str, Any]:
         core = self._core
@@ -116,6 +125,7 @@ class WorkspaceMethods:
         if request.owners:
             existing.owners[:] = request.owners
             _log.info("owners of workspace %s were changed", existing.id)
+        await core.keeper.keep(existing)
         core.publish(existing.id, "workspace_changed", existing.info())
         return self._shown(existing, caller)
 
@@ -128,7 +138,7 @@ class WorkspaceMethods:
                 "Delete unused workspaces before creating new ones."
             )
 
-    def delete_workspace(self, workspace: str, *, context: Mapping[str, Any]) -> None:
+    async def delete_workspace(self, workspace: str, *, context: Mapping[str, Any]) -> None:
         """Delete a workspace with everything in it; its clients are disconnected.
 
         Args:
@@ -145,8 +155,11 @@ class WorkspaceMethods:
         info = found.info()
         for where in dict.fromkeys((workspace, caller.workspace)):
             core.publish(where, "workspace_deleted", info)
-        # Later, so that a caller inside gets its answer first.
-        asyncio.get_running_loop().call_soon(self._evict, workspace)
+        try:
+            await core.keeper.forget(workspace)
+        finally:
+            # Later, so that a caller inside gets its answer first.
+            asyncio.get_running_loop().call_soon(self._evict, workspace)
 
     def _evict(self, workspace: str) -> None:
         if self._core.workspaces.exists(workspace):

@@ -121,12 +121,11 @@ class WorkspaceTable:
         """Forget a workspace."""
         return self._workspaces.pop(workspace_id, None)
 
-    def enter(self, admission: Admission) -> bool:
-        """Create the home of an admitted user if it is missing; returns whether it was."""
+    def enter(self, admission: Admission) -> Workspace | None:
+        """Create the home of an admitted user if it is missing; returns what was created."""
         if admission.creates_for is None or self.exists(admission.workspace):
-            return False
-        self.home(admission.user)
-        return True
+            return None
+        return self.home(admission.user)
 
     def goes_when_empty(self, workspace_id: str) -> bool:
         """Whether the workspace ends with its last client."""

@@ -86,6 +86,27 @@ class StateDirectory:
             text = self.read(name) or text
         return text
 
+    def private_file(self, name: str) -> Path:
+        """The path of file *name*, made empty when it is absent, which nobody else can read.
+
+        Raises:
+            StateError: others may read it, or it cannot be made.
+        """
+        path = self.path / name
+        try:
+            # One that exists is only looked at: it may lie on a disk that cannot be written.
+            flags = os.O_RDONLY if path.exists() else os.O_RDWR | os.O_CREAT
+            handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), _FILE_MODE)
+            try:
+                _check(path, os.fstat(handle), "600")
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"Cannot use {path}: {error.strerror or error}") from error
+        return path
+
     def _write(self, name: str, text: str, *, replace: bool) -> bool:
         """Make the file appear under its name only when it is complete."""
         path = self.path / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hypha_rpc import errors
 from hypha_rpc.wire import Decoder, default_forms
 from hypha_rpc.wire.forms.errors import encode_error, remote_error
+from hypha_rpc.wire.values import DecodingError
 
 
 def raised(error: BaseException) -> BaseException:
@@ -57,7 +59,7 @@ def test_a_builtin_error_is_caught_as_itself_and_as_remote(error: Exception, for
 @pytest.mark.parametrize(
     "name",
     "SystemExit KeyboardInterrupt GeneratorExit StopIteration StopAsyncIteration CancelledError Exception eval object "
-    "UnicodeDecodeError ExceptionGroup __import__ Mine".split(),
+    "ExceptionGroup __import__ Mine".split(),
 )
 def test_other_names_are_plain_remote_exceptions(name: str) -> None:
     arrived = remote_error("m", "", {"type": name})
@@ -126,6 +128,109 @@ def test_details_may_be_anything(details: Any) -> None:
     assert isinstance(arrived, errors.RemoteException)
     assert len(arrived.remote_type) <= 200
     assert arrived.may_have_run
+
+
+def test_an_error_that_cannot_have_two_parents_is_what_its_base_is() -> None:
+    error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    arrived = received(encode_error(error))
+    assert isinstance(arrived, UnicodeError)
+    assert arrived.remote_type == "UnicodeDecodeError"  # type: ignore[attr-defined]
+
+
+def test_module_and_plain_arguments_of_the_original_are_told() -> None:
+    arrived = received(encode_error(KeyError("k", 2)))
+    assert (arrived.remote_module, arrived.remote_args) == ("builtins", ("k", 2))
+    assert received({"_rtype": "error", "_rvalue": "bad"}).remote_args == ()
+    missing = received(encode_error(FileNotFoundError(2, "No such file", "x.txt")))
+    assert (missing.errno, missing.strerror) == (2, "No such file")
+
+
+def test_a_class_of_the_program_is_not_mistaken_for_ours() -> None:
+    described = {"type": "PeerGone", "module": "game.ghosts", "args": [], "may_have_run": False}
+    arrived = received({"_rtype": "error", "_rvalue": "boo", "_rerr": described})
+    assert type(arrived) is errors.RemoteException
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (errors.CallTimeout("late"), TimeoutError),
+        (errors.ConnectionLost("down"), ConnectionError),
+        (errors.SerializationError("no form"), TypeError),
+        (errors.TooManyPending("many"), RuntimeError),
+        (DecodingError("malformed"), ValueError),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_trouble_of_a_peer_is_the_builtin_but_not_our_own_trouble(error: Exception, builtin: type) -> None:
+    arrived = received(encode_error(error))
+    assert isinstance(arrived, builtin)
+    assert isinstance(arrived, errors.RemoteException)
+    assert not isinstance(arrived, type(error))
+    assert arrived.remote_type == type(error).__name__
+
+
+def test_an_inner_call_that_did_not_run_says_nothing_about_the_outer_one() -> None:
+    inner = received({"_rtype": "error", "_rvalue": "Target peer w/c is not connected", "_rtrace": ""})
+    assert not inner.may_have_run
+    outer = received(encode_error(raised(inner)))
+    assert isinstance(outer, errors.PeerGone)
+    assert outer.may_have_run
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {
+            "_rvalue": "Target peer w/c is not connected",
+            "_rtrace": "Traceback (most recent call last):\n  x\nException: y",
+        },
+        {"_rvalue": "RemoteError:Target peer w/c is not connected\n", "_rtrace": ""},
+        {
+            "_rvalue": "Traceback (most recent call last):\n  File x\nhypha_rpc.rpc.RemoteException: "
+            "RemoteError:Target peer w/c is not connected",
+            "_rtrace": "",
+        },
+    ],
+    ids=["raised", "relayed", "relayed by an async function"],
+)
+def test_a_text_that_a_function_raised_is_not_about_this_call(wire: dict[str, Any]) -> None:
+    arrived = received({"_rtype": "error", **wire})
+    assert arrived.may_have_run
+    assert "Target peer w/c is not connected" in arrived.remote_message
+
+
+STACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "trace"),
+    [
+        (
+            f"RemoteError:bad\n{STACK}ValueError: bad",
+            f"{STACK}hypha_rpc.rpc.RemoteException: RemoteError:bad\n{STACK}ValueError: bad",
+        ),
+        (f"RemoteError:RemoteError:bad\n{STACK}ValueError: bad", ""),
+        (f"{STACK}hypha_rpc.rpc.RemoteException: RemoteError:bad\n{STACK}ValueError: bad", ""),
+        (f"Error: RemoteError: bad\n{STACK}ValueError: bad", "at x"),
+        ("RemoteError:bad\nValueError: bad", ""),
+    ],
+    ids=["public", "public twice", "public async", "javascript", "ours"],
+)
+def test_the_prefix_of_every_hop_is_taken_off(text: str, trace: str) -> None:
+    arrived = received({"_rtype": "error", "_rvalue": text, "_rtrace": trace})
+    assert isinstance(arrived, ValueError)
+    assert arrived.remote_message == "bad"  # type: ignore[attr-defined]
+    assert str(arrived) == "RemoteError:bad\nValueError: bad"
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), ValueError("v"), errors.PeerGone("gone"), LookupError("x")])
+def test_a_remote_error_survives_pickling(error: Exception) -> None:
+    arrived = received(encode_error(raised(error)))
+    again = pickle.loads(pickle.dumps(arrived))
+    assert type(again) is type(arrived)
+    assert vars(again) == vars(arrived)
+    assert str(again) == str(arrived)
 
 
 def test_our_own_call_errors_keep_their_class_and_whether_they_ran() -> None:

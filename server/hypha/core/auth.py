@@ -1,0 +1,5 @@
+"""Names that operators' modules import (server §4.6); nothing but imports."""
+
+from hypha.auth.userinfo import ScopeInfo, UserInfo, UserPermission, create_scope
+
+__all__ = ["ScopeInfo", "UserInfo", "UserPermission", "create_scope"]

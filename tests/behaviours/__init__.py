@@ -1,0 +1,1 @@
+"""The acceptance criteria of `behaviours.md`, one test a line: `test_bNNN_...`."""
