@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from results import Row
 from sides import OURS
-from sides import OURS
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ GATES = (
     Gate("echo of a 100 MB array, faster", "array_100MB", 15),
     Gate("peak extra memory of a client in an echo of 100 MB, in its sizes", "array_100MB_memory", most=2),
     Gate("a small call beside an echo of 100 MB, in milliseconds", "small_beside_100MB", most=10),
+    Gate("latency of one blocking call at a time, lower", "blocking_latency", 4),
+    Gate("a blocking call beside an awaited one, µs of CPU more", "blocking_overhead", most=60),
     Gate("stream of small items, more items a second", "generator", 50),
     Gate("stream of 1 MB items, more items a second", "generator_1MB", 10),
     Gate("HTTP calls one at a time, more a second", "http_sequential", 15),
@@ -93,11 +94,5 @@ def judge(rows: Sequence[Row], *, everything: bool) -> list[Verdict]:
 
 def _ratio(gate: Gate, row: Row) -> float | None:
     if gate.own or gate.most is not None:
-        return row.median(OURS)
-    return row.cpu_ratio(gate.process) if gate.process else row.ratio()
-
-
-def _found(gate: Gate, row: Row) -> float | None:
-    if gate.maximum is not None:
         return row.median(OURS)
     return row.cpu_ratio(gate.process) if gate.process else row.ratio()

@@ -26,6 +26,9 @@ what else the machine does hits both. Compare within the table only.
 * `http_*`: `GET /WORKSPACE/services/SERVICE/echo?value=N` with a token, on connections that stay open: one, or 32.
 * `bytes_*`, `array_*` (float32): echo of a value of this size, noise, one at a time; its size divided by the time of a
   whole round trip (so twice as many bytes pass each process).
+* `array_100MB_memory`: how much more resident memory the caller or the callee, whichever needs more, has at the peak of
+  such an echo, in sizes of the array. `small_beside_100MB`: the median duration of small calls while an echo of 100 MB
+  is under way. `generator_1MB`: items of 1 MB of an async generator.
 * `callbacks`: invocations of the caller's function by one call of the callee's. `generator`: items of an async
   generator.
 * `blocking_latency`: `echo(int)` with `hypha_rpc.sync` in a fresh process, one at a time, the median duration.

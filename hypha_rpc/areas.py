@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from types import ModuleType
 from typing import Any, Final
 
 from hypha_rpc.endpoint.storage import Area, AreaUnavailable, ByteArea
 
+mmap: ModuleType | None
 try:
     import mmap
 except ImportError:  # a browser has no memory to map
-    mmap = None  # type: ignore[assignment]
+    mmap = None
 
 __all__ = ["area"]
 
+_SMALL: Final = 2 * 1024 * 1024
 _HUGE: Final = 4 * 1024 * 1024
 
 Buffer = bytes | bytearray | memoryview
@@ -37,7 +40,7 @@ def area(size: int, in_file: bool) -> Area:
     try:
         if in_file:
             return _FileArea(size)
-        return ByteArea(size) if mmap is None else _MappedArea(size)
+        return ByteArea(size) if mmap is None or size <= _SMALL else _MappedArea(size)
     except (OSError, OverflowError, ValueError, MemoryError) as error:
         raise AreaUnavailable(f"no room for {size} bytes: {type(error).__name__}") from error
 
@@ -48,6 +51,7 @@ class _MappedArea:
     __slots__ = ("_view",)
 
     def __init__(self, size: int) -> None:
+        assert mmap is not None
         room = mmap.mmap(-1, max(size, 1))
         if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             # Making thousands of small pages takes longer than filling them.
@@ -109,6 +113,7 @@ class _FileArea:
             return memoryview(b"")
         if os.fstat(self._file.fileno()).st_size < self._size:
             self._file.truncate(self._size)
+        assert mmap is not None
         return memoryview(mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ))
 
     def close(self) -> None:

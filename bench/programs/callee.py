@@ -6,6 +6,7 @@ Run as ``python callee.py SERVER_URL``. Uses nothing but the public API, so that
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -36,9 +37,10 @@ async def generate(count: int) -> AsyncIterator[int]:
 
 
 async def generate_bytes(count: int, size: int) -> AsyncIterator[bytes]:
-    """Yield binaries of one size."""
+    """Yield binaries of one size: noise, the public packages compress what they send."""
+    item = random.Random(1).randbytes(size)
     for _ in range(count):
-        yield bytes(size)
+        yield item
 
 
 async def serve(url: str) -> None:

@@ -34,6 +34,12 @@ _log = logging.getLogger("hypha_rpc.link")
 MIN_DIAL_SPACING_S: Final = 0.5
 EAGER_S: Final = 60.0
 MAX_DELAY_S: Final = 20.0
+#: Where nothing gets through, the kernel tries again after 1, 3, 7, 15 s: a new attempt is sooner.
+#: Every third has all the time that a crowded server may need.
+REDIAL_S: Final = 10.0
+
+_SET_UP_FAILED: Final = 1011
+_STILL_OPEN: Final = Closed(1000, "")
 
 
 class LinkListener(Protocol):
@@ -161,8 +167,8 @@ class Link:
         transport, self._transport = self._transport, None
         return transport
 
-    async def _dial(self) -> None:
-        """One attempt: open, check, start delivering, let the listener set up."""
+    async def _dial(self, patience_s: float = float("inf")) -> None:
+        """One attempt: open within *patience_s*, check, start delivering, let the listener set up."""
         loop = asyncio.get_running_loop()
         self._last_dial = loop.time()
         options = self._options
@@ -175,7 +181,7 @@ class Link:
         )
         where = OpenOptions(
             url=options.server_url,
-            timeout_s=options.method_timeout,
+            timeout_s=min(options.method_timeout, patience_s),
             ssl=options.ssl,
             headers=options.additional_headers,
         )
@@ -184,10 +190,26 @@ class Link:
         try:
             self._accept(info)
             transport.start(self._line)
-            async with asyncio.timeout(options.method_timeout):
-                await self._listener.link_up(info)
+            await self._set_up(info)
         except BaseException:
-            await self._hang_up(1000, "")
+            # Not a good-bye: what runs for this client, and answers to it, wait for its next attempt.
+            await self._hang_up(_SET_UP_FAILED, "")
+            raise
+
+    async def _set_up(self, info: dict[str, Any]) -> None:
+        """Let the listener set up; a transport that is lost or silent meanwhile fails the attempt at once."""
+        setting_up = asyncio.get_running_loop().create_task(self._listener.link_up(info), name="hypha-link-up")
+        try:
+            async with asyncio.timeout(self._options.method_timeout):
+                closed = await self._until_lost(setting_up)
+            if not setting_up.done():
+                raise ConnectionLost(f"the connection broke while it was set up ({closed.code} {closed.reason})")
+            setting_up.result()
+        except BaseException as error:
+            setting_up.cancel()
+            await asyncio.wait([setting_up])
+            if self._keeper is not None and not self._closing and not isinstance(error, AuthenticationFailed):
+                self._listener.link_down(Closed(_SET_UP_FAILED, "the connection could not be set up"))
             raise
 
     def _accept(self, info: dict[str, Any]) -> None:
@@ -213,11 +235,11 @@ class Link:
 
     async def _redial(self) -> bool:
         loop = asyncio.get_running_loop()
-        for delay in redial_delays():
+        for number, delay in enumerate(redial_delays(), 1):
             spacing = self._last_dial + MIN_DIAL_SPACING_S - loop.time()
             await asyncio.sleep(max(delay, spacing))
             try:
-                await self._dial()
+                await self._dial(REDIAL_S if number % 3 else float("inf"))
             except AuthenticationFailed as error:
                 self._give_up(error)
                 return False
@@ -233,22 +255,26 @@ class Link:
 
     # -- keep-alive --------------------------------------------------------------
 
-    async def _until_lost(self) -> Closed:
-        """Ping and refresh when due; return when the transport is gone or silent for too long."""
+    async def _until_lost(self, work: asyncio.Future[None] | None = None) -> Closed:
+        """Ping and refresh when due; return when the transport is gone or silent for too long, or *work* is done."""
         line, transport = self._line, self._transport
         if line is None or transport is None:
             return Closed(1006, "closed")
         lost = line.lost
+        waited: list[asyncio.Future[Any]] = [lost] if work is None else [lost, work]
         loop = asyncio.get_running_loop()
         interval = self._options.ping_interval or 0.0
         next_ping = loop.time() + interval if interval > 0 else float("inf")
         next_refresh = loop.time() + self._refresh_interval()
         while not lost.done():
             pause = min(next_ping, next_refresh, line.heard + self._longest_silence(interval)) - loop.time()
-            await asyncio.wait([lost], timeout=max(pause, 0.0) if pause < float("inf") else None)
+            timeout = max(pause, 0.0) if pause < float("inf") else None
+            await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             now = loop.time()
             if lost.done():
                 break
+            if work is not None and work.done():
+                return _STILL_OPEN
             if now - line.heard >= self._longest_silence(interval):
                 transport.close(1011, "keep-alive timed out")
                 return Closed(1006, "keep-alive timed out")

@@ -79,7 +79,8 @@ class _AsyncProducer:
             await self._end_source()
 
     async def _steps(self) -> None:
-        flow, step, suspends = self._flow, self._source.__anext__, self._flow.flush
+        source: Any = self._source
+        flow, step, suspends = self._flow, source.__anext__, self._flow.flush
         turn = _clock()
         while not flow.over:
             while flow.wants_step():

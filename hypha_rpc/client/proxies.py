@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, service_html
 from hypha_rpc.client.settings import DEFAULTS, CallSettings, Progress

@@ -1,15 +1,18 @@
-"""Feeds a transport with the pieces of big frames: one a turn of the loop, so that everything else goes between them."""
+"""Feeds a transport with the pieces of big frames, one a turn of the loop: everything else goes between them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hypha_rpc.endpoint import Endpoint
     from hypha_rpc.transports.base import Transport
 
 __all__ = ["Pump"]
+
+_HEADER: Final = 1024
+"""Room for the header of a piece."""
 
 
 class Pump:
@@ -29,7 +32,9 @@ class Pump:
         """Feed *transport* from now on."""
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._endpoint.big.outgoing.pump = self.wake
+        outgoing, limits = self._endpoint.big.outgoing, transport.limits
+        outgoing.piece = min(outgoing.piece, limits.chunk, limits.max_frame - _HEADER)
+        outgoing.pump = self.wake
         self.wake()
 
     def disconnect(self) -> None:

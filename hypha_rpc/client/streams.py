@@ -7,11 +7,13 @@ flow without waiting for each round trip; from a public peer one item a pull.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.endpoint.ports import Reference
 from hypha_rpc.endpoint.streams import BATCH_BYTES, MOST_ITEMS, rough_size
+from hypha_rpc.errors import CallbackExpired
 from hypha_rpc.wire.forms.generators import STOP, Items
 
 if TYPE_CHECKING:
@@ -57,10 +59,7 @@ class _Intake:
         """Pull, as far as there is room for what may come."""
         flights = self._flights
         while (
-            len(flights) < self._width
-            and not self.over
-            and len(self.items) <= self._most
-            and self._held <= BATCH_BYTES
+            len(flights) < self._width and not self.over and len(self.items) <= self._most and self._held <= BATCH_BYTES
         ):
             flight = self._rpc.call(self._pull, (self._most,), {})
             flights.append((flight, self._most))
@@ -203,7 +202,9 @@ class RemoteGenerator:
         close = self._close
         self._end()
         if close is not None and self._rpc.endpoint.closed is None:
-            await self._rpc.call(close, (), {})
+            # What was pulled ahead may have been its end: then there is nothing to close any more.
+            with contextlib.suppress(CallbackExpired):
+                await self._rpc.call(close, (), {})
 
     def _end(self) -> None:
         self._close, self._pull = None, _ENDED

@@ -292,6 +292,9 @@ class Callee:
         """*caller* asks what became of call *session* (extensions §3)."""
         job = self.running.find(caller, session)
         lost = Running(caller, self._core.address, session, _NOTHING, "*", None)
+        if job is not None:
+            # Whoever asks is back, though nobody said so: the server says it to other clients only.
+            job.doomed_at = float("inf")
         if job is not None or self._transfers.under_way(caller, session):
             self._sign_of_life(job or lost)
             return

@@ -185,9 +185,7 @@ class ChunksIn:
         elif at == message.received:
             self._add(sender, message, piece)
 
-    def _open(
-        self, sender: str, key: str, size: int, first: tuple[dict[str, Any], memoryview]
-    ) -> _Message | None:
+    def _open(self, sender: str, key: str, size: int, first: tuple[dict[str, Any], memoryview]) -> _Message | None:
         header, piece = first
         message = _Message(key, size, {name: header[name] for name in _CONTEXT if name in header})
         try:

@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgpack
-
 from hypha_rpc.errors import CallTimeout
 from hypha_rpc.wire.bulk import Frame, binary_head, pieces_of
+from hypha_rpc.wire.frame import FrameWriter
 
 if TYPE_CHECKING:
     from hypha_rpc.endpoint.calls import Call
@@ -33,8 +32,6 @@ STALL_S: Final = 60.0
 FIRST_CREDIT_S: Final = 5.0
 PUBLIC_RATE: Final = 150.0
 PUBLIC_BURST: Final = 30.0
-
-_pack: Final = msgpack.Packer().pack
 
 
 class Owner(Protocol):
@@ -119,6 +116,7 @@ class ChunksOut:
 
     Attributes:
         pump: asks the driver to call `next_piece`; None while the port cannot do that.
+        piece: bytes of a piece.
     """
 
     def __init__(self, core: Core, owner: Owner) -> None:
@@ -129,7 +127,8 @@ class ChunksOut:
         self._starting: dict[str, int] = {}
         self._kept: dict[tuple[str, str], tuple[ChunkSend, float]] = {}
         self._waiting: list[tuple[str, str, Callable[[], None]]] = []
-        self._piece = min(core.options.chunk_size, PIECE)
+        self.piece = min(core.options.chunk_size, PIECE)
+        self._writer = FrameWriter()
         self._tokens = PUBLIC_BURST
         self._tokens_at = 0.0
         self.pump: Callable[[], None] | None = None
@@ -141,7 +140,7 @@ class ChunksOut:
 
     # -- beginning -----------------------------------------------------------------
 
-    def send(  # noqa: PLR0913 - what a transfer is
+    def send(
         self,
         target: str,
         frame: Frame,
@@ -199,7 +198,7 @@ class ChunksOut:
 
     def _reach(self, transfer: ChunkSend) -> int:
         """Up to where the next piece of *transfer* may go."""
-        stop = min(transfer.sent + self._piece, transfer.limit, transfer.size)
+        stop = min(transfer.sent + self.piece, transfer.limit, transfer.size)
         if transfer.credited:
             return stop
         if self._starting.get(transfer.target, 0) + stop - transfer.sent > STARTING_ALL:
@@ -219,7 +218,7 @@ class ChunksOut:
         if not transfer.credited:
             self._starting[transfer.target] = self._starting.get(transfer.target, 0) + stop - at
         header = {"type": "chunk", "to": transfer.target, "session": transfer.key, "at": at, "of": transfer.size}
-        head = _pack(header) + b"\x81\xa1b" + binary_head(stop - at)
+        head = self._writer.write(header) + b"\x81\xa1b" + binary_head(stop - at)
         if transfer.progress is not None:
             transfer.progress(stop, transfer.size)
         return [head, *pieces_of(transfer.frame, at, stop)]
@@ -229,7 +228,10 @@ class ChunksOut:
         now = self._core.now
         self._tokens = min(PUBLIC_BURST, self._tokens + (now - self._tokens_at) * PUBLIC_RATE)
         self._tokens_at = now
-        if self._tokens < 1 or not self._turns:
+        if not self._turns:
+            return False
+        if self._tokens < 1:
+            self._core.port.wake(now + (1 - self._tokens) / PUBLIC_RATE)
             return False
         self._tokens -= 1
         return True
@@ -318,9 +320,7 @@ class ChunksOut:
 
     def busy_with(self, target: str, parent: str) -> bool:
         """Whether a callback under call *parent* of *target* has not arrived yet: the answer must not overtake it."""
-        return any(
-            transfer.parent == parent and transfer.target == target for transfer in self._transfers.values()
-        )
+        return any(transfer.parent == parent and transfer.target == target for transfer in self._transfers.values())
 
     def after(self, target: str, parent: str, send: Callable[[], None]) -> None:
         """Call *send* when no callback under call *parent* of *target* is on its way any more."""
@@ -449,5 +449,3 @@ class ChunksOut:
         if self._turns and not self._core.server_level:
             wishes.append(self._core.now + 1 / PUBLIC_RATE)
         return min(wishes, default=None)
-
-

@@ -14,7 +14,17 @@ from typing import Any, Final, Protocol
 from hypha_rpc.endpoint.ports import Waiter
 from hypha_rpc.errors import CallbackExpired, SerializationError
 
-__all__ = ["BATCH_BYTES", "BATCH_S", "Flow", "PlainProducer", "Producer", "ProducerFactory", "plain_producer", "rough_size"]
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_S",
+    "MOST_ITEMS",
+    "Flow",
+    "PlainProducer",
+    "Producer",
+    "ProducerFactory",
+    "plain_producer",
+    "rough_size",
+]
 
 BATCH_BYTES: Final = 256 * 1024
 BATCH_S: Final = 0.001

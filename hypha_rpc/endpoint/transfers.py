@@ -61,7 +61,7 @@ class Transfers:
     def __len__(self) -> int:
         return len(self._active) + len(self.chunks)
 
-    def send(  # noqa: PLR0913 - what a transfer is
+    def send(
         self,
         target: str,
         frame: Frame,

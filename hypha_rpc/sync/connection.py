@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from hypha_rpc.client.rpc import RPC
 from hypha_rpc.sync import lifetime, portal
@@ -65,13 +65,13 @@ class Connection(User):
             connecting: connects and returns the client and what is made of it.
         """
         try:
-            found: T = self._portal.run(self._open, connecting)
+            found: Any = self._portal.run(self._open, connecting)
         except BaseException:
             if self._rpc is not None:
                 self._portal.post(self._rpc.close)
             self._release()
             raise
-        return found
+        return cast(T, found)
 
     async def _open(self, connecting: Callable[[], Awaitable[tuple[RPC, T]]]) -> T:
         rpc, found = await connecting()

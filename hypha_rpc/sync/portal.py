@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from hypha_rpc.errors import ConnectionLost
+from hypha_rpc.sync.direct import DirectCall
 from hypha_rpc.sync.threads import CURRENT, Threads, ThreadsExecutor
 
 __all__ = ["Portal", "User", "acquire", "current", "release"]
@@ -57,6 +58,10 @@ class Waiter:
             return
         try:
             outcome = function(*args, **kwargs)
+            if type(outcome) is DirectCall:
+                self._future = outcome
+                outcome.report_to(self)
+                return
             if not isinstance(outcome, asyncio.Future):
                 if getattr(type(outcome), "__await__", None) is None:
                     self.settle(outcome, None)

@@ -17,6 +17,7 @@ from hypha_rpc.client.proxies import RemoteFunction, RemoteService
 from hypha_rpc.client.settings import Progress
 from hypha_rpc.client.streams import RemoteGenerator
 from hypha_rpc.client.workspace import LocalFunctions
+from hypha_rpc.sync.direct import DirectFunction
 from hypha_rpc.sync.functions import ThreadedFunction
 from hypha_rpc.wire.values import ATOMS
 
@@ -57,13 +58,14 @@ class BlockingFunction(Routine):
     def __init__(self, host: Host, function: Callable[..., Any]) -> None:
         self._host = host
         self.aio = function
+        self._called = _direct(function)
         self.__name__: str = getattr(function, "__name__", "function")
         self.__doc__ = getattr(function, "__doc__", None)
         self.__schema__: dict[str, Any] | None = getattr(function, "__schema__", None)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function and wait for its result."""
-        return self._host.run(self.aio, *args, **kwargs)
+        return self._host.run(self._called, *args, **kwargs)
 
     def options(
         self, *, timeout: float | None = None, silence: float | None = None, progress: Progress | None = None
@@ -90,7 +92,7 @@ class BlockingFunction(Routine):
 
     def __getattr__(self, name: str) -> Any:
         # The wire reference, the signature, what notebooks show: as the async function has them.
-        if name == "aio":
+        if name in ("aio", "_called"):
             raise AttributeError(name)
         return getattr(self.aio, name)
 
@@ -105,6 +107,13 @@ class BlockingFunction(Routine):
 
     def __reduce__(self) -> Any:
         raise TypeError("a remote function cannot be pickled: it belongs to a connection; pass the service id instead")
+
+
+def _direct(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The shorter way, for functions of which nothing more is known."""
+    if isinstance(function, RemoteFunction) and type(function) is RemoteFunction:
+        return DirectFunction(function)
+    return function
 
 
 class BlockingGenerator(Generator[Any, None, None]):

@@ -76,6 +76,9 @@ def connector_for(transport: str) -> Connector | None:
         return default_connector()
     if transport not in ("http", "auto"):
         return None
+    if sys.platform == "emscripten":
+        # There is no HTTP library; the page's own WebSocket goes where its requests go.
+        return default_connector()
     from hypha_rpc.transports.http import HttpConnector
 
     if transport == "http":

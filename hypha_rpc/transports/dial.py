@@ -25,6 +25,8 @@ _log = logging.getLogger("hypha_rpc.transport")
 ADDRESS_S = 3.0
 MAX_PROXY_ANSWER = 16 * 1024
 DISPOSE_TURNS = 20
+#: Bytes that wait in the kernel to be read, from peers on this machine.
+LOCAL_QUEUE = 256 * 1024
 #: Bytes in the kernel that are not on their way yet.
 UNSENT = 128 * 1024
 
@@ -193,3 +195,6 @@ def keep_queue_short(sock: socket.socket) -> None:
     """Let the kernel hold little that is not on its way yet: small frames meet a short queue beside big ones."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        if _is_loopback(str(sock.getpeername()[0])):
+            # There is no distance to bridge: what lies in a longer queue is only older.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOCAL_QUEUE)

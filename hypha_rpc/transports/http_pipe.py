@@ -150,6 +150,8 @@ class HttpPipe(Pipe):
                 await self._courier.close()
         except TimeoutError:
             _log.debug("The connections were not closed in time")
+        except Exception:  # noqa: BLE001 - supervision boundary: whatever a library says, the end is told
+            _log.debug("The connections were not closed properly", exc_info=True)
 
     def _verdict(self) -> Closed:
         if self._said is not None:
@@ -163,15 +165,17 @@ class HttpPipe(Pipe):
 
     async def _read(self) -> None:
         reader = LengthReader(self._limits.max_frame)
-        try:
-            async with aclosing(self._courier.chunks()) as chunks:
+        async with aclosing(self._courier.chunks()) as chunks:
+            try:
                 async for chunk in chunks:
                     for payload in reader.feed(chunk):
                         self._arrived(payload)
                     if self._said is not None:
                         return
-        except MessageTooLarge as error:
-            self._fail(1009, str(error))
+            except MessageTooLarge as error:
+                self._fail(1009, str(error))
+                # The stream stays until the farewell is posted: a server that sees it end listens no more.
+                await asyncio.sleep(FAREWELL_S)
 
     def _arrived(self, payload: Buffer) -> None:
         message = read_control(payload, CONTROLS)

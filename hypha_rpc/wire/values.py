@@ -174,8 +174,9 @@ def default_forms() -> FormTable:
 def is_plain(value: Any, depth: int = 64) -> bool:
     """Whether *value* consists of msgpack natives only, so that it needs no encoding.
 
-    A big binary does: it is packed by reference (`bulk.Bulk`). Exact types only: subclasses (proxies, enums, tuples with names) take the
-    general way. The inner loops run in C (``set(map(type, ...))``).
+    A big binary does: it is packed by reference (`bulk.Bulk`). Exact types only:
+    subclasses (proxies, enums, tuples with names) take the general way. The inner
+    loops run in C (``set(map(type, ...))``).
     """
     kind = type(value)
     if kind in ATOMS:

@@ -33,6 +33,7 @@ from hypha.startup import StartupFunctions
 from hypha.store import MemoryStore, Store
 from hypha.store.sqlite import SqliteStore
 from hypha.store.state import StateDirectory
+from hypha.web.addresses import ClientAddress
 from hypha.web.application import web_application
 from hypha.web.context import App, Counters, WebContext
 from hypha_rpc.errors import ConnectionLost
@@ -175,7 +176,8 @@ class HyphaServer:
             counters=self._counters,
             find_token=self.tokens.hooks.find_token,
         )
-        return web_application(context, [Route("/rpc", RpcDoor(self.doors))])
+        addresses = ClientAddress(self.settings.trusted_proxies)
+        return web_application(context, [Route("/rpc", RpcDoor(self.doors, addresses.of))])
 
     def _not_ready(self) -> str | None:
         return None if self.ready else self.reason

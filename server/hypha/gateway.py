@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -30,6 +30,7 @@ __all__ = ["Gateway", "GatewayCall", "GatewayStream", "RemoteReference", "Speake
 
 _MAX_SPEAKERS: Final = 1024
 _MAX_PENDING: Final = 100_000
+_MOST_ITEMS: Final = 64
 # Data stays as it travelled: whether it is an array or a set only matters to who asked.
 _CONVERSATION: Final = ("method", "generator", "stop_iteration", "error")
 
@@ -100,9 +101,7 @@ class Gateway:
         self._holders: dict[LeaseKey, Speaker] = {}
         self._runner = Runner()
         self._home = f"ws-anonymous/gateway-{secrets.token_hex(8)}"
-        options = EndpointOptions(
-            share_traces=False, connection_type="http", max_pending=_MAX_PENDING, areas=area
-        )
+        options = EndpointOptions(share_traces=False, connection_type="http", max_pending=_MAX_PENDING, areas=area)
         self.endpoint = Endpoint(
             self, self._home, secrets.token_hex(14), forms=_forms(), options=options, server_url=server_url
         )
@@ -111,9 +110,7 @@ class Gateway:
 
     # -- what routes use -----------------------------------------------------------
 
-    def speaker(
-        self, user: User, workspace: str, *, shown: str | None = None, remote: str | None = None
-    ) -> Speaker:
+    def speaker(self, user: User, workspace: str, *, shown: str | None = None, remote: str | None = None) -> Speaker:
         """The caller *user* in *workspace*.
 
         Args:
@@ -309,9 +306,10 @@ class _Ear:
 
 
 class GatewayStream:
-    """A generator of a client: an async iterator that pulls one item a call (protocol §3.5).
+    """A generator of a client: an async iterator that pulls items when somebody wants one (protocol §3.5).
 
-    Nothing is pulled that nobody asked for. Left early it closes the producer's
+    A public peer gives one a call, ours up to 64, so that no more than these are
+    produced ahead of who reads them. Left early it closes the producer's
     generator, by `aclose` or when it is collected.
     """
 
@@ -321,6 +319,9 @@ class GatewayStream:
         self._pull: Reference | None = pull
         self._close: Reference | None = close
         self._pending: GatewayCall | None = None
+        self._ended = False
+        self._ready: deque[Any] = deque()
+        self._most = 1
         speaker.uses += 1
 
     def __aiter__(self) -> GatewayStream:
@@ -332,24 +333,37 @@ class GatewayStream:
         Raises:
             StopAsyncIteration: there is none.
         """
-        if self._pull is None:
-            raise StopAsyncIteration
-        try:
-            pending = self._pending = self._gateway.call(self._speaker, self._pull, [])
-            item = await pending
-        except asyncio.CancelledError:
+        while not self._ready:
             if self._pull is None:
-                raise StopAsyncIteration from None
+                raise StopAsyncIteration
+            await self._fetch(self._pull)
+        return self._ready.popleft()
+
+    async def _fetch(self, pull: Reference) -> None:
+        """Ask for the next items."""
+        # Between our own peers one answer brings several items; more of them for who keeps on asking.
+        asked = [self._most] if pull.level else []
+        self._most = min(2 * self._most, _MOST_ITEMS)
+        try:
+            pending = self._pending = self._gateway.call(self._speaker, pull, asked)
+            answer = await pending
+        except asyncio.CancelledError:
+            if self._ended:
+                return
             raise
         except Exception:
             self._end()
             raise
         finally:
             self._pending = None
-        if item is STOP:
+        if isinstance(answer, dict) and answer.get("_rtype") == "items" and isinstance(answer.get("_rvalue"), list):
+            self._ready.extend(answer["_rvalue"])
+            if answer.get("_rend"):
+                self._end()
+        elif answer is STOP:
             self._end()
-            raise StopAsyncIteration
-        return item
+        else:
+            self._ready.append(answer)
 
     async def aclose(self) -> None:
         """Close the producer's generator; does not wait until it has ended."""
@@ -358,6 +372,7 @@ class GatewayStream:
     def stop(self) -> None:
         """End here and at the producer; who waits for an item learns that there is none."""
         close, pending = self._close, self._pending
+        self._ready.clear()
         self._end()
         if pending is not None:
             pending.cancel()
@@ -365,7 +380,8 @@ class GatewayStream:
             self._gateway.call(self._speaker, close._replace(promise=False), [])
 
     def _end(self) -> None:
-        if self._pull is not None:
+        if not self._ended:
+            self._ended = True
             self._pull = self._close = None
             self._speaker.uses -= 1
 
@@ -385,6 +401,11 @@ class RemoteReference:
         self._lease = reference.lease
 
     def __call__(self) -> None:
+        """Refuse: there is no connection over which it could be called.
+
+        Raises:
+            TypeError: always.
+        """
         raise TypeError("a function in the result of an HTTP call cannot be called")
 
     @property

@@ -104,6 +104,8 @@ class ServerRunner:
             # Whose forwarding headers count is decided by the web room (security S35).
             proxy_headers=False,
             timeout_graceful_shutdown=3,
+            # Clients of the HTTP transport use a connection again after up to a minute.
+            timeout_keep_alive=75,
             h11_max_incomplete_event_size=settings.limits.http_head_bytes,
         )
 

@@ -145,7 +145,6 @@ class ClientActor(Actor):
         except Exception as error:
             raise Denied(str(error)) from error
 
-
     async def get(self, scene: Scene, service: str) -> Any:
         """Get a service of the scene's host."""
         try:

@@ -359,6 +359,23 @@ def stuck_reader(world: World) -> list[Figure]:
     ]
 
 
+@scenario(quick=False)
+def crowd_returns(world: World) -> list[Figure]:
+    """The server restarts under 300 clients, each with a service."""
+    crowd = world.crowd(300)
+    if world.server.process is None:
+        raise ProcessFailed("the server is not there")
+    world.server.process.kill()
+    time.sleep(1)
+    world.server.start()
+    back = time.time()
+    try:
+        report = crowd.wait_for("all_back", timeout_s=120)
+    except ProcessFailed:
+        return [Figure("all are back", NEVER, 10)]
+    return [Figure("all are back", _seconds(report, back), 10)]
+
+
 @scenario(quick=True)
 def sigterm(world: World) -> list[Figure]:
     """The server is asked to end while one client does not read."""

@@ -77,6 +77,12 @@ class World:
         process.wait_for("ready", timeout_s=READY_S)
         return Consumer(process)
 
+    def crowd(self, count: int) -> Process:
+        """Start many clients in one process."""
+        process = self._run("crowd", self.server.url, str(count))
+        process.wait_for("ready", timeout_s=180)
+        return process
+
     def try_consumer(self, ready: dict[str, Any], name: str) -> Process:
         """Start a consumer that may be refused."""
         return self._run("consumer", self.server.url, ready["id"], ready["token"], ready["workspace"], name)

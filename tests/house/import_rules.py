@@ -66,19 +66,24 @@ TABLE = (
     room("hypha_rpc.objects", pure=True),
     room("hypha_rpc.wire", GROUND, libraries="msgpack", lazy="numpy pydantic pydantic_core nacl", pure=True),
     room("hypha_rpc.endpoint", f"{GROUND} hypha_rpc.wire", pure=True),
-    room("hypha_rpc.transports", f"{GROUND} hypha_rpc.wire", lazy="python_socks httpx2 aiortc wrtc"),
+    # Memory and files for what arrives in pieces: for the drivers of endpoints, here and in the server.
+    room("hypha_rpc.areas", "hypha_rpc.errors hypha_rpc.endpoint"),
+    room("hypha_rpc.transports", f"{GROUND} hypha_rpc.wire", lazy="python_socks aiortc wrtc"),
     # The two engines are modules of their own, imported by their connector at the first connect.
     room("hypha_rpc.transports.picows_transport", f"{GROUND} hypha_rpc.transports", libraries="picows"),
     room("hypha_rpc.transports.websockets_transport", f"{GROUND} hypha_rpc.transports", libraries="websockets"),
+    # The one module that knows the HTTP library, loads it at the first connect.
+    room("hypha_rpc.transports.http", f"{GROUND} hypha_rpc.transports", lazy="httpx2"),
     room("hypha_rpc.schemas", f"{GROUND} hypha_rpc.endpoint"),
     room("hypha_rpc.case", pure=True),
     room(
         "hypha_rpc.client",
-        f"{CLIENT} hypha_rpc.schemas",
+        f"{CLIENT} hypha_rpc.schemas hypha_rpc.areas",
         libraries="shortuuid",
         lazy="dotenv httpx2 pydantic numpy nacl",
     ),
-    room("hypha_rpc.client.runner", ENDPOINT),
+    room("hypha_rpc.client.runner", f"{ENDPOINT} hypha_rpc.client.serving"),
+    room("hypha_rpc.client.serving", ENDPOINT),
     room("hypha_rpc.client.ticker"),
     room(
         "hypha_rpc.utils",
@@ -125,8 +130,8 @@ TABLE = (
     # The manager's methods run as users' functions do, by the same runner, and show the same schemas.
     room(
         "hypha.manager",
-        f"{ENDPOINT} hypha_rpc.schemas hypha_rpc.case hypha_rpc.client.runner hypha_rpc.client.ticker"
-        " hypha.settings hypha.broker hypha.auth hypha.store",
+        f"{ENDPOINT} hypha_rpc.areas hypha_rpc.schemas hypha_rpc.case"
+        " hypha_rpc.client.runner hypha_rpc.client.ticker hypha.settings hypha.broker hypha.auth hypha.store",
         libraries="msgpack",
     ),
     room(

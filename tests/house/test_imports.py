@@ -74,7 +74,7 @@ def test_every_row_names_rooms_of_the_table() -> None:
         ("hypha_rpc/wire/a.py", "import numpy as np", "may import numpy only inside functions"),
         ("hypha_rpc/endpoint/a.py", "import msgpack", "may not import the library msgpack"),
         (
-            "hypha_rpc/transports/a.py",
+            "hypha_rpc/transports/http.py",
             "try:\n    import httpx2\nexcept ImportError:\n    raise",
             "only inside functions",
         ),

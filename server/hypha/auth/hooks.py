@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from hypha.auth.claims import fingerprint
 from hypha.auth.errors import AuthenticationError
 from hypha.auth.identity import User
 from hypha.auth.userinfo import from_user, to_user
@@ -131,7 +131,7 @@ class AuthHooks:
                 info = await self._parse(token)
         except Exception as error:  # supervision boundary: whatever the operator's function raises refuses the token
             raise AuthenticationError(f"{error}"[:500] or "Invalid token") from error
-        return to_user(info, hashlib.sha256(token.encode(errors="replace")).hexdigest())
+        return to_user(info, fingerprint(token))
 
     async def sign(self, user: User, expires_in: float) -> str:
         """A token of *user* by the operator's function.

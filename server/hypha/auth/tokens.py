@@ -9,7 +9,6 @@ protocol §1.4, §1.7.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import math
@@ -24,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OctKey
 
+from hypha.auth.claims import fingerprint, seconds, text, texts, token_id
 from hypha.auth.errors import AuthenticationError, TokenRevoked
 from hypha.auth.hooks import AuthHooks
 from hypha.auth.identity import Right, Scope, User, home_of, is_valid_user_id, root_user
@@ -112,7 +112,7 @@ class TokenService:
         self.revocations: Revocations = revocations if revocations is not None else MemoryRevocations(clock=clock)
         self.reconnection_life_s = reconnection_life_s
         self._root_token = root_token.encode() if root_token is not None else None
-        self._root_id = _ROOT_TOKEN_ID + _fingerprint(root_token or "")
+        self._root_id = _ROOT_TOKEN_ID + fingerprint(root_token or "")
         self.hooks = AuthHooks()
         # Users of tokens of others, and until when they count; by fingerprints, which are no credentials.
         self._learnt: OrderedDict[str, tuple[User, float]] = OrderedDict()
@@ -193,14 +193,22 @@ class TokenService:
 
     # ----------------------------------------------------------------- parse
 
-    def authenticate(self, token: str) -> User:
+    def authenticate(self, token: str, *, root: bool = True) -> User:
         """The user of a credential from a first frame or an HTTP header: the root token or a token (S19).
+
+        Args:
+            token: the text presented.
+            root: whether the root token counts here; elsewhere it is no credential (S21).
 
         Raises:
             AuthenticationError: it cannot be believed.
         """
         # hmac compares in constant time, so that an answer's delay tells nothing about the secret.
-        if self._root_token is not None and hmac.compare_digest(token.encode(errors="replace"), self._root_token):
+        if (
+            root
+            and self._root_token is not None
+            and hmac.compare_digest(token.encode(errors="replace"), self._root_token)
+        ):
             return root_user(token_id=self._root_id)
         try:
             return self.parse(token)
@@ -235,12 +243,12 @@ class TokenService:
             return
         now = self._clock()
         until = now + _LEARNT_S if user.expires_at is None else min(user.expires_at, now + _LEARNT_S)
-        self._learnt[_fingerprint(token)] = (user, until)
+        self._learnt[fingerprint(token)] = (user, until)
         if len(self._learnt) > _MAX_LEARNT:
             self._learnt.popitem(last=False)
 
     def _learnt_user(self, token: str) -> User | None:
-        found = self._learnt.get(_fingerprint(token))
+        found = self._learnt.get(fingerprint(token))
         if found is None or found[1] <= self._clock():
             return None
         if self.revocations.is_revoked(found[0].token_ids[-1]):
@@ -303,7 +311,7 @@ class TokenService:
         claims = self._verified(token)
         user = self._user(claims, token)
         # A reconnection token is not part of what it makes, but is what is inspected here.
-        token_ids = tuple(dict.fromkeys((*user.token_ids, _token_id(claims, token))))
+        token_ids = tuple(dict.fromkeys((*user.token_ids, token_id(claims, token))))
         return replace(user, token_ids=token_ids)
 
     def revoke(self, target: User) -> asyncio.Future[None] | None:
@@ -346,9 +354,9 @@ class TokenService:
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock()
-        if _seconds(claims, "exp") <= now - _LEEWAY_S:
+        if seconds(claims, "exp") <= now - _LEEWAY_S:
             raise AuthenticationError("The token has expired. Please fetch a new one")
-        begin = max(_seconds(claims, "iat"), _seconds(claims, "nbf") if "nbf" in claims else -math.inf)
+        begin = max(seconds(claims, "iat"), seconds(claims, "nbf") if "nbf" in claims else -math.inf)
         if begin > now + _LEEWAY_S:
             raise AuthenticationError("The token is not valid yet")
 
@@ -358,8 +366,8 @@ class TokenService:
             raise AuthenticationError("Invalid subject")
         token_ids = self._token_ids(claims, token)
         scope = parse_scope(claims.get("scope"))
-        roles = _texts(claims.get(f"{self._namespace}roles"), "roles")
-        parent = _text(claims.get(f"{self._namespace}parent"), "parent")
+        roles = texts(claims.get(f"{self._namespace}roles"), "roles")
+        parent = text(claims.get(f"{self._namespace}parent"), "parent")
         rights = dict(scope.workspaces)
         if parent is None:
             # Children hold exactly the words of their token (security S16).
@@ -370,9 +378,9 @@ class TokenService:
             id=user_id,
             roles=roles,
             scope=Scope(rights, scope.current_workspace, scope.client_id, scope.extra_scopes),
-            email=_text(claims.get(f"{self._namespace}email"), "email"),
+            email=text(claims.get(f"{self._namespace}email"), "email"),
             parent=parent,
-            expires_at=_seconds(claims, "exp"),
+            expires_at=seconds(claims, "exp"),
             current_workspace=scope.current_workspace,
             # Tokens that do not say come from whoever holds the key, who vouches for the address.
             email_verified=claims.get(f"{self._namespace}email_verified", True) is True,
@@ -381,8 +389,8 @@ class TokenService:
 
     def _token_ids(self, claims: Mapping[str, Any], token: str) -> tuple[str, ...]:
         """Ids the identity rests on, none of them revoked."""
-        ancestors = _texts(claims.get("anc"), "anc")
-        own = _token_id(claims, token)
+        ancestors = texts(claims.get("anc"), "anc")
+        own = token_id(claims, token)
         if len(ancestors) > MAX_ANCESTORS:
             raise AuthenticationError("Invalid claim: anc")
         if self.revocations.is_revoked(own, ancestors):
@@ -406,40 +414,3 @@ def refuse_specialised(user: User) -> None:
             f"Specialized token with scopes [{', '.join(special)}] cannot be used for general workspace access. "
             "This token can only be used for its intended purpose."
         )
-
-
-def _token_id(claims: Mapping[str, Any], token: str) -> str:
-    jti = claims.get("jti")
-    if jti is None:
-        # Without the signature: its last character has spare bits, so the same token has several spellings.
-        return _fingerprint(token.rpartition(".")[0])
-    if not isinstance(jti, str) or not 0 < len(jti) <= 128:
-        raise AuthenticationError("Invalid claim: jti")
-    return jti
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _seconds(claims: Mapping[str, Any], name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise AuthenticationError(f"Invalid claim: {name}")
-    return float(value)
-
-
-def _text(value: object, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value or None
-    raise AuthenticationError(f"Invalid claim: {name}")
-
-
-def _texts(value: object, name: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, list):
-        texts = tuple(item for item in value if isinstance(item, str))
-        if len(texts) == len(value):
-            return texts
-    raise AuthenticationError(f"Invalid claim: {name}")

@@ -39,6 +39,9 @@ LEVEL_1: Final = frozenset({"cancel", "query", "release", "lease", "chunk", "cre
 """Frame types of extensions §3, forwarded to peers of level 1."""
 
 _ANSWERS: Final = (".resolve", ".reject")
+_NO_CHUNKS: Final = "takes no chunks"
+_KINDS: Final = (("Target peer", "PeerGone"), (("Permission", "Read-only"), "PermissionError"))
+"""Kinds of errors by their first words."""
 _PAUSE_ABOVE: Final = 8 * 1024 * 1024
 
 
@@ -246,7 +249,7 @@ class Router:
             else:
                 self._forward(source, target, header, payload)
         elif target is not None:
-            self._refuse(source, header, to, f"Peer {to} takes no chunks")
+            self._refuse(source, header, to, f"Peer {to} {_NO_CHUNKS}")
         elif to[:2] == "*/" and to[2:] != "*":
             self._to_manager(source, header, to, data[offset:])
         elif to in self.locals:
@@ -254,7 +257,9 @@ class Router:
         else:
             self._refuse(source, header, to, f"Target peer {to} is not connected")
 
-    def _chunk(self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]) -> None:
+    def _chunk(
+        self, source: Connection, target: Connection, header: dict[str, Any], payload: tuple[Buffer, int]
+    ) -> None:
         """A piece of a big frame: it waits behind everything else, within bounds."""
         data, offset = payload
         key = header.get("session")
@@ -407,8 +412,9 @@ def _why_not(to: str, target: Connection | None) -> str:
 
 def _rejection(sender: str, to: str, session: str, text: str) -> bytes:
     """The frame by which the server answers in place of *sender* (protocol §2.6)."""
-    gone = text.startswith("Target peer")
-    kind = "NoChunks" if text.endswith("takes no chunks") else "PeerGone" if gone else "PermissionError" if text.startswith(("Permission", "Read-only")) else "RuntimeError"
+    kind = next((kind for words, kind in _KINDS if text.startswith(words)), "RuntimeError")
+    if text.endswith(_NO_CHUNKS):
+        kind = "NoChunks"
     error = {
         "_rtype": "error",
         "_rvalue": text,

@@ -11,6 +11,7 @@ messages: fragments, PING between them and the closing handshake are handled her
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import socket
@@ -43,6 +44,7 @@ _EARLY_SLACK: Final = 16 * 1024
 _CLOSE_PATIENCE_S: Final = 3.0
 _UNACKNOWLEDGED_MS: Final = 15_000
 _UNSENT: Final = 128 * 1024
+_LOCAL_QUEUE: Final = 256 * 1024
 _BINARY: Final = picows.WSMsgType.BINARY
 _TEXT: Final = picows.WSMsgType.TEXT
 _CONTINUATION: Final = picows.WSMsgType.CONTINUATION
@@ -299,6 +301,9 @@ def _tune(sock: socket.socket | None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         # Small frames meet a short queue beside big ones.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        if ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0]).is_loopback:
+            # There is no distance to bridge: what lies in a longer queue is only older.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LOCAL_QUEUE)
 
 
 class _Outlet:

@@ -41,16 +41,18 @@ class RpcDoor:
 
     Args:
         context: the server.
+        address_of: where a request comes from, which behind proxies is not its peer.
     """
 
-    def __init__(self, context: DoorContext) -> None:
+    def __init__(self, context: DoorContext, address_of: Callable[[Scope], str] | None = None) -> None:
         self._context = context
+        self._address_of = address_of or _peer_address
         self._streams: dict[str, StreamPeer] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         method = scope["method"]
-        request = _Request(scope)
+        request = _Request(scope, self._address_of(scope))
         try:
             if method == "POST":
                 await self._post(request, receive)
@@ -163,13 +165,13 @@ class RpcDoor:
 class _Request:
     """The parts of a request that matter here."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, address: str) -> None:
+        self.address = address
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=64)
         self.client_id = query.get("client_id", [""])[0]
         self.workspace = query.get("workspace", [""])[0]
         self._reconnection_token = query.get("reconnection_token", [""])[0]
-        self.address = str((scope.get("client") or ("",))[0])
 
     def header(self, name: bytes, default: str) -> str:
         """One header."""
@@ -207,6 +209,10 @@ class _Request:
             "life": self.header(b"x-hypha-life", ""),
         }
         return Introduction(frame, self.token, secret or None, self.address)
+
+
+def _peer_address(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 async def _until_disconnected(receive: Receive) -> None:

@@ -57,7 +57,7 @@ async def take_post(peer: StreamPeer, receive: Receive, limits: Limits, *, numbe
         framed: lengths stand in front of frames.
 
     Raises:
-        PostFailure: nothing of it was routed (what stands before a malformed frame was).
+        PostFailure: it was not taken; of several frames only what is malformed was not.
         Disconnected: the client has gone.
     """
     posts = peer.posts
@@ -101,6 +101,7 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 async def _route(peer: StreamPeer, body: bytes, limits: Limits, *, framed: bool) -> None:
+    failure: PostFailure | None = None
     for payload in _payloads(body, limits) if framed else (body,):
         # A sender that is to be slowed is held within a body as well.
         if not peer.reading.is_set():
@@ -110,8 +111,11 @@ async def _route(peer: StreamPeer, body: bytes, limits: Limits, *, framed: bool)
         control = read_control(payload, CONTROLS)
         if control is not None:
             peer.on_control(control)
-        else:
-            _route_frame(peer, payload)
+        elif (problem := _route_frame(peer, payload)) is not None:
+            # The others of the body are routed all the same, as they would be from a socket.
+            failure = failure or PostFailure(400, f"Malformed frame: {problem}")
+    if failure is not None:
+        raise failure
 
 
 def _payloads(body: bytes, limits: Limits) -> Iterator[Buffer]:
@@ -124,7 +128,8 @@ def _payloads(body: bytes, limits: Limits) -> Iterator[Buffer]:
         raise PostFailure(400, "The request body ends within a frame")
 
 
-def _route_frame(peer: StreamPeer, frame: Buffer) -> None:
+def _route_frame(peer: StreamPeer, frame: Buffer) -> str | None:
+    """Give one frame to the switch; returns what is wrong with it."""
     problem = None
     try:
         header, _ = read_header(frame)
@@ -134,5 +139,4 @@ def _route_frame(peer: StreamPeer, frame: Buffer) -> None:
         problem = str(error)
     # The switch counts what is malformed.
     peer.on_binary(frame)
-    if problem is not None:
-        raise PostFailure(400, f"Malformed frame: {problem}")
+    return problem

@@ -57,7 +57,8 @@ class LoginTokens:
             AuthenticationError: it cannot be believed.
             PermissionError: it was minted for one purpose.
         """
-        user = self._tokens.authenticate(token if isinstance(token, str) else "")
+        # The root token is for headers and first frames only (security S21).
+        user = self._tokens.authenticate(token if isinstance(token, str) else "", root=False)
         refuse_specialised(user)
         return user
 

@@ -13,6 +13,7 @@ from hypha.broker.router import Router
 from hypha.manager.core import Peers
 from hypha.manager.method import Method
 from hypha.settings import Limits
+from hypha_rpc.areas import area
 from hypha_rpc.client.runner import Runner
 from hypha_rpc.client.ticker import Ticker
 from hypha_rpc.endpoint import Endpoint, EndpointOptions, Reference, Running, Service
@@ -64,6 +65,7 @@ class ManagerPeer(Peers):
             max_partial_per_sender=limits.partial_per_sender,
             partial_idle_s=limits.partial_idle,
             max_pending=1_000_000,
+            areas=area,
             share_traces=False,
         )
         self.endpoint = Endpoint(self, address, secrets.token_hex(14), options=options, server_url=server_url)

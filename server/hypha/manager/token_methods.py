@@ -53,7 +53,7 @@ class TokenMethods:
         core = self._core
         caller = core.caller(context)
         await core.tokens.learn(_text(token))
-        user = core.tokens.authenticate(token) if core.tokens.hooks.parses else core.tokens.parse(token)
+        user = core.tokens.authenticate(token, root=False) if core.tokens.hooks.parses else core.tokens.parse(token)
         if user.current_workspace is not None:
             core.check(caller, "parse_token", user.current_workspace)
         return user.to_wire()

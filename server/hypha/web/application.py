@@ -44,8 +44,10 @@ def web_application(context: WebContext, more: Sequence[BaseRoute] = ()) -> App:
     """
     limits = context.limits
     addresses = ClientAddress(context.settings.trusted_proxies)
-    buckets = Buckets(limits.http_authenticated_rate_limit, limits.http_authenticated_burst_limit, context.core.clock)
-    identities = Identities(context, addresses, buckets)
+    clock = context.core.clock
+    by_address = Buckets(limits.http_rate_limit, limits.http_burst_limit, clock)
+    by_user = Buckets(limits.http_authenticated_rate_limit, limits.http_authenticated_burst_limit, clock)
+    identities = Identities(context, addresses, by_user=by_user, by_address=by_address)
     metrics = Metrics(context)
     own: list[BaseRoute] = [
         *health_routes(context.not_ready, Diagnostics(context, addresses), metrics),
@@ -65,7 +67,7 @@ def web_application(context: WebContext, more: Sequence[BaseRoute] = ()) -> App:
         workspaces=_starlette([*services, *app_routes(context, identities)]),
         call=call,
     )
-    return Front(context, application, addresses, metrics.answered)
+    return Front(context, application, addresses, buckets=by_address, seen=metrics.answered)
 
 
 class _Switch:

@@ -181,9 +181,7 @@ class Apps:
     async def _function(self, visit: _Visit) -> Response:
         function, remaining = await self._find_function(visit)
         limits = self._context.limits
-        body = await read_body(
-            visit.scope, visit.receive, most=limits.http_body_bytes, ratio=limits.http_inflate_ratio
-        )
+        body = await read_body(visit.scope, visit.receive, most=limits.http_body_bytes, ratio=limits.http_inflate_ratio)
         event = self._event(visit, body)
         if remaining is not None:
             event["function_path"] = remaining

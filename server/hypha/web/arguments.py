@@ -192,7 +192,7 @@ def _checked(value: Any) -> Any:
 def _check_natives(value: Any) -> None:
     """Refuse what is nested too deep, and maps whose keys are no text."""
     level = [value]
-    for _ in range(_DEPTH + 1):
+    for _ in range(_DEPTH):
         below: list[Any] = []
         for item in level:
             if type(item) is dict:

@@ -14,8 +14,11 @@ from hypha.auth.tokens import TokenService, refuse_specialised
 __all__ = ["Credentials"]
 
 _MAX: Final = 1024
+# Tokens of others are asked about again (server §4.6).
+_LIFE_S: Final = 60.0
 
 Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Credentials:
@@ -29,7 +32,7 @@ class Credentials:
     def __init__(self, tokens: TokenService, clock: Callable[[], float] = time.time) -> None:
         self._tokens = tokens
         self._clock = clock
-        self._known: OrderedDict[str, User] = OrderedDict()
+        self._known: OrderedDict[str, tuple[User, float]] = OrderedDict()
         self._admitted: OrderedDict[tuple[str, str, Right], User] = OrderedDict()
 
     def user(self, token: str) -> User:
@@ -39,15 +42,16 @@ class Credentials:
             AuthenticationError: it cannot be believed.
             PermissionError: it is for another use.
         """
-        user = self._known.get(token)
-        if user is not None and (user.expires_at or 0.0) > self._clock():
+        now = self._clock()
+        user, until = self._known.get(token, (None, 0.0))
+        if user is not None and until > now:
             if self._tokens.revocations.is_revoked(user.token_ids[-1], user.token_ids[:-1]):
                 raise TokenRevoked
             return user
         user = self._tokens.authenticate(token)
         refuse_specialised(user)
         if user.token_ids and user.expires_at is not None:
-            _keep(self._known, token, user)
+            _keep(self._known, token, (user, min(user.expires_at, now + _LIFE_S)))
         return user
 
     def admitted(self, user: User, workspace: str, letter: Right) -> User:
@@ -62,7 +66,7 @@ class Credentials:
         return known
 
 
-def _keep(table: OrderedDict[Key, User], key: Key, user: User) -> None:
-    table[key] = user
+def _keep(table: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+    table[key] = value
     if len(table) > _MAX:
         table.popitem(last=False)

@@ -29,7 +29,8 @@ _METHODS: Final = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _ALLOWED: Final = (
     b"Accept, Accept-Encoding, Accept-Language, Access-Control-Allow-Origin, Access-Control-Request-Headers, "
     b"Access-Control-Request-Method, Authorization, Content-Encoding, Content-Language, Content-Type, "
-    b"Inference-Header-Content-Length, Origin, Range, X-Hypha-Stream, X-Requested-With"
+    b"Inference-Header-Content-Length, Origin, Range, X-Hypha-Level, X-Hypha-Life, X-Hypha-Post, X-Hypha-Stream, "
+    b"X-Requested-With"
 )
 _EXPOSED: Final = (
     b"Inference-Header-Content-Length, Accept-Encoding, Range, Origin, Content-Type, Content-Disposition, Retry-After"
@@ -47,18 +48,24 @@ class Front:
         context: the server.
         routes: serves what is let through.
         addresses: tells where a request comes from.
+        buckets: how often an address may ask without a token.
         seen: told the method and status of every answer.
     """
 
     def __init__(
-        self, context: WebContext, routes: App, addresses: ClientAddress, seen: Callable[[str, int], None]
+        self,
+        context: WebContext,
+        routes: App,
+        addresses: ClientAddress,
+        *,
+        buckets: Buckets,
+        seen: Callable[[str, int], None],
     ) -> None:
-        limits = context.limits
         self._routes = routes
         self._addresses = addresses
         self._seen = seen
         self._base = context.base_path
-        self._buckets = Buckets(limits.http_rate_limit, limits.http_burst_limit, context.core.clock)
+        self._buckets = buckets
         origins = context.settings.allow_origins
         self._origins = None if "*" in origins else frozenset(origin.rstrip("/") for origin in origins)
         self._hosts = _hosts(context)
@@ -95,10 +102,6 @@ class Front:
         if header_of(scope, b"authorization") is None and (wait := self._buckets.take(self._addresses.of(scope))):
             return to_response(too_many(wait))
         return None
-
-    def refused_token(self, scope: Scope) -> None:
-        """A token of this request was not believed: it counts as one without."""
-        self._buckets.take(self._addresses.of(scope))
 
     def _knows_host(self, scope: Scope) -> bool:
         host = (header_of(scope, b"host") or "").lower()

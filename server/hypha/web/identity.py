@@ -52,13 +52,15 @@ class Identities:
     Args:
         context: the server.
         addresses: tells where a request comes from.
-        buckets: how often a verified caller may ask.
+        by_user: how often a verified caller may ask.
+        by_address: how often an address may ask with a token that is not believed.
     """
 
-    def __init__(self, context: WebContext, addresses: ClientAddress, buckets: Buckets) -> None:
+    def __init__(self, context: WebContext, addresses: ClientAddress, *, by_user: Buckets, by_address: Buckets) -> None:
         self._context = context
         self._addresses = addresses
-        self._buckets = buckets
+        self._by_user = by_user
+        self._by_address = by_address
         self._credentials = Credentials(context.core.tokens)
 
     async def caller(self, scope: Scope, workspace: str) -> HttpCaller:
@@ -92,10 +94,12 @@ class Identities:
             if _is_for_login(scope) and header_of(scope, b"authorization") is None:
                 # Who has an old cookie must be able to log in again; the page judges the cookie itself.
                 return None
+            if not self._addresses.is_local(scope) and (wait := self._by_address.take(self._addresses.of(scope))):
+                raise too_many(wait) from error
             raise HttpFailure(401, str(error), plain=True, headers={"WWW-Authenticate": "Bearer"}) from error
         except PermissionError as error:
             raise HttpFailure(403, str(error), plain=True) from error
-        if not self._addresses.is_local(scope) and (wait := self._buckets.take(user.id)):
+        if not self._addresses.is_local(scope) and (wait := self._by_user.take(user.id)):
             raise too_many(wait)
         return user
 

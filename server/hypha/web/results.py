@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -104,7 +104,7 @@ class StreamResponse(Response):
 
 
 @asynccontextmanager
-async def left_alone(stream: GatewayStream, receive: Receive) -> AsyncIterator[None]:
+async def left_alone(stream: GatewayStream, receive: Receive) -> AsyncGenerator[None, None]:
     """While the body of an answer is taken from *stream*: it ends when the client leaves, and with the block."""
     watch = asyncio.get_running_loop().create_task(_stopped_when_gone(stream, receive), name="hypha-stream-watch")
     try:
@@ -187,4 +187,3 @@ def _described(value: Any) -> dict[str, Any] | None:
 
 def _base64(value: Any) -> str:
     return base64.b64encode(value).decode("ascii")
-

@@ -42,8 +42,16 @@ async def test_the_event_of_a_request(http):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("", 200), ("event", 201), ("api/v1/users", 201), ("api/v1/", 200), ("api/v1", 404), ("none", 404), ("api/__class__", 404)],
-)  # fmt: skip
+    [
+        ("", 200),
+        ("event", 201),
+        ("api/v1/users", 201),
+        ("api/v1/", 200),
+        ("api/v1", 404),
+        ("none", 404),
+        ("api/__class__", 404),
+    ],
+)
 async def test_paths_and_functions(http, path, status):
     assert (await http.get(f"{SITE}/{path}")).status_code == status
 

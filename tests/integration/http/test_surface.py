@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import shutil
@@ -167,7 +168,9 @@ async def test_what_nobody_answers(http):
 # ---------------------------------------------------------------------------------- CORS
 
 
-@pytest.mark.parametrize("path", ["/", "/public/services/tools/add?a=1", "/public/apps/site/", "/public/apps/app/", "/x.y"])
+@pytest.mark.parametrize(
+    "path", ["/", "/public/services/tools/add?a=1", "/public/apps/site/", "/public/apps/app/", "/x.y"]
+)
 async def test_any_origin_may_ask_and_never_with_credentials(http, path):
     response = await http.get(path, headers={"Origin": "https://other.example"})
     assert response.headers["access-control-allow-origin"] == "*"
@@ -196,7 +199,9 @@ async def test_listed_origins_only():
 
 
 async def who(http, **headers):
-    response = await http.get("/assets/config.json", headers={key.replace("_", "-"): value for key, value in headers.items()})
+    response = await http.get(
+        "/assets/config.json", headers={key.replace("_", "-"): value for key, value in headers.items()}
+    )
     return response.json()["user"]["id"] if response.status_code == 200 else response
 
 
@@ -205,7 +210,7 @@ async def test_where_a_token_is_looked_for(http):
         token = server.token("alice")
     assert await who(http, Authorization=f"Bearer {token}") == "alice"
     assert await who(http, Authorization=token) == "alice"
-    basic = gzip.__name__ and __import__("base64").b64encode(f"any:{token}".encode()).decode()
+    basic = base64.b64encode(f"any:{token}".encode()).decode()
     assert await who(http, Authorization=f"Basic {basic}") == "alice"
     cookie = f"a=b; access_token={token}"
     assert await who(http, Cookie=cookie) == "alice"
@@ -217,7 +222,9 @@ async def test_where_a_token_is_looked_for(http):
     assert await who(http, Cookie=cookie, Origin=str(http.base_url).rstrip("/")) == "alice"
 
 
-@pytest.mark.parametrize("path", ["/assets/config.json", "/public/services/tools/add?a=1", "/public/services/", "/public/apps/site/"])
+@pytest.mark.parametrize(
+    "path", ["/assets/config.json", "/public/services/tools/add?a=1", "/public/services/", "/public/apps/site/"]
+)
 async def test_a_bad_token_is_refused_and_never_anonymous(http, path):
     response = await http.get(path, headers={"Authorization": "Bearer not-a-token"})
     assert response.status_code == 401
@@ -247,14 +254,25 @@ async def test_who_asks_too_often_is_asked_to_wait():
         assert (await fetched(server, "/health/liveness", x_forwarded_for="203.0.113.7"))[0].startswith("http/1.1 200")
         # This machine is free, and a forwarding header from nobody in particular says nothing about the client.
         assert (await fetched(server, "/assets/config.json"))[0].startswith("http/1.1 200")
-        assert (await fetched(server, "/assets/config.json", x_forwarded_for="198.51.100.1"))[0].startswith("http/1.1 429")
+        assert (await fetched(server, "/assets/config.json", x_forwarded_for="198.51.100.1"))[0].startswith(
+            "http/1.1 429"
+        )
+
+
+async def test_guessing_tokens_is_limited_like_asking_without():
+    async with run_server(http_rate_limit=1, http_burst_limit=3) as server:
+        guess = {"authorization": "Bearer guess", "x_forwarded_for": "203.0.113.7"}
+        heads = [(await fetched(server, "/assets/config.json", **guess))[0] for _ in range(5)]
+        assert [head.split()[1] for head in heads] == ["401", "401", "401", "429", "429"]
+        real = {**guess, "authorization": f"Bearer {server.token('alice')}"}
+        assert (await fetched(server, "/assets/config.json", **real))[0].startswith("http/1.1 200")
 
 
 async def test_diagnostics_are_for_private_addresses():
     async with run_server(trusted_proxies=("127.0.0.1",)) as server:
         for path in ("/health", "/metrics"):
             assert (await fetched(server, path))[0].startswith("http/1.1 200")
-            head, _ = await fetched(server, path, x_forwarded_for="10.0.0.1, 203.0.113.7")
+            head, _ = await fetched(server, path, x_forwarded_for="10.0.0.1, 8.8.8.8")
             assert head.startswith("http/1.1 403")
 
 
@@ -340,13 +358,47 @@ async def test_mounted_files_are_revalidated_and_come_in_parts(http):
 
 
 WAYS_OUT = [
-    "..%2foutside.txt", "%2e%2e/outside.txt", "%2e%2e%2foutside.txt", "../outside.txt", "sub/../../outside.txt",
-    "sub/%2e%2e/%2e%2e/outside.txt", "..%5coutside.txt", "..\\outside.txt", "%252e%252e/outside.txt", "/etc/passwd",
-    "//etc/passwd", "%2fetc%2fpasswd", "%00", "index.html%00.txt", "link.txt", "link/outside.txt", ".hidden", "%2ehidden",
-    ".git/config", "sub/.%2e/index.html", "./index.html", "sub/./index.html", "%c0%ae%c0%ae/outside.txt", "....//outside.txt",
-    "..;/outside.txt", "%e0%80%ae%e0%80%ae/outside.txt", "C:%5cwindows", "file:%2f%2f%2fetc%2fpasswd", "~root", "sub%5c..%5cindex.html",
-    "%0d%0aX: y", "..", "../", "%2e%2e", "sub/..", "link", "link/", "sub/%2e%2e%2findex.html", "%2e/index.html", "a" * 5000,
-]  # fmt: skip
+    "..%2foutside.txt",
+    "%2e%2e/outside.txt",
+    "%2e%2e%2foutside.txt",
+    "../outside.txt",
+    "sub/../../outside.txt",
+    "sub/%2e%2e/%2e%2e/outside.txt",
+    "..%5coutside.txt",
+    r"..\outside.txt",
+    "%252e%252e/outside.txt",
+    "/etc/passwd",
+    "//etc/passwd",
+    "%2fetc%2fpasswd",
+    "%00",
+    "index.html%00.txt",
+    "link.txt",
+    "link/outside.txt",
+    ".hidden",
+    "%2ehidden",
+    ".git/config",
+    "sub/.%2e/index.html",
+    "./index.html",
+    "sub/./index.html",
+    "%c0%ae%c0%ae/outside.txt",
+    "....//outside.txt",
+    "..;/outside.txt",
+    "%e0%80%ae%e0%80%ae/outside.txt",
+    "C:%5cwindows",
+    "file:%2f%2f%2fetc%2fpasswd",
+    "~root",
+    "sub%5c..%5cindex.html",
+    "%0d%0aX: y",
+    "..",
+    "../",
+    "%2e%2e",
+    "sub/..",
+    "link",
+    "link/",
+    "sub/%2e%2e%2findex.html",
+    "%2e/index.html",
+    "a" * 5000,
+]
 
 
 @pytest.mark.parametrize("path", WAYS_OUT)
@@ -355,5 +407,8 @@ async def test_ways_out_of_a_mount_are_closed(http_server, path):
     writer.write(f"GET /tools/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1"))
     answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.split()[1] in {b"400", b"404"}, answer
-    assert b"outside" not in answer.partition(b"\r\n\r\n")[2].replace(path.encode("latin-1"), b"").partition(b"File not found")[0]
+    assert (
+        b"outside"
+        not in answer.partition(b"\r\n\r\n")[2].replace(path.encode("latin-1"), b"").partition(b"File not found")[0]
+    )
     writer.close()

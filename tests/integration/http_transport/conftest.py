@@ -54,6 +54,7 @@ class Proxy:
 
     Attributes:
         port: of the server behind it.
+        lose_answers: how many POSTs reach the server without their answers reaching the client.
         answer: what it says itself to a request, by its head; None lets it through, empty bytes swallow it.
         heads: of all requests.
     """
@@ -61,6 +62,7 @@ class Proxy:
     port: int
     answer: Allow = nothing_special
     url: str = ""
+    lose_answers: int = 0
     heads: list[str] = field(default_factory=list)
     links: set[asyncio.StreamWriter] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -83,6 +85,11 @@ class Proxy:
                     if not said:
                         await reader.read()
                     return
+                if self.lose_answers and head.startswith("POST"):
+                    self.lose_answers -= 1
+                    await self._lose(head, reader)
+                    writer.transport.abort()
+                    return
                 if far is None:
                     far_reader, far = await asyncio.open_connection("127.0.0.1", self.port)
                     back = asyncio.get_running_loop().create_task(pump(far_reader, writer))
@@ -97,6 +104,14 @@ class Proxy:
                     end.close()
             if back is not None:
                 back.cancel()
+
+    async def _lose(self, head: str, reader: asyncio.StreamReader) -> None:
+        """Have the server answer a POST, and keep the answer."""
+        far_reader, far = await asyncio.open_connection("127.0.0.1", self.port)
+        far.write(head.encode("latin-1"))
+        await self._body(head, reader, far)
+        assert (await read_head(far_reader)).startswith("HTTP/1.1 200")
+        far.close()
 
     @staticmethod
     async def _body(head: str, reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:

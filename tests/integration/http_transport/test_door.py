@@ -237,6 +237,28 @@ async def test_several_frames_come_in_one_body_and_keep_their_order(
         assert (await opened.post(body[:-1], headers=headers)).status_code == 400
 
 
+async def test_a_malformed_frame_in_a_body_harms_no_other(server: RunningServer, http: httpx2.AsyncClient) -> None:
+    token = bearer(server.token("alice"))
+    async with stream(http, token) as opened:
+        calls = [opened.call("services.default.echo", n, session=f"s{n}") for n in range(2)]
+        body = b"".join(with_length((frame,)) for frame in (calls[0], b"garbage", calls[1]))
+        answer = await opened.post(body, headers={**token, "Content-Type": "application/x-msgpack-stream"})
+        assert answer.status_code == 400
+        assert [read_frame(await opened.next())[0]["method"] for _ in calls] == ["s0.resolve", "s1.resolve"]
+
+
+async def test_a_revoked_token_ends_its_streams(server: RunningServer) -> None:  # S18
+    async with connect_to_server(server_url=server.url) as owner:
+        token = await owner.generate_token()
+        child = await connect_to_server(server_url=server.url, token=token, transport="http")
+        over = asyncio.Event()
+        child.on("disconnected", lambda _: over.set())
+        await owner.revoke_token(token)
+        await asyncio.wait_for(over.wait(), 10)
+        with pytest.raises(ConnectionError):
+            await child.echo(1)
+
+
 async def test_a_post_with_a_known_number_is_not_taken_again(server: RunningServer, http: httpx2.AsyncClient) -> None:
     token = bearer(server.token("alice"))
     async with stream(http, token) as opened:
@@ -295,6 +317,27 @@ async def test_only_the_user_of_a_stream_may_post_to_it(server: RunningServer, h
         assert (await opened.post(ping, headers=bearer("garbage"))).status_code == 401
         assert (await opened.post(ping, headers=bearer(server.token("alice")))).status_code == 200
         assert await opened.control() == {"type": "pong"}
+
+
+async def test_anonymous_posts_come_from_the_address_of_the_stream() -> None:  # S19
+    async with run_server(trusted_proxies=("127.0.0.1",)) as server:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=10, trust_env=False) as http:
+            here, elsewhere = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+            ping = msgpack.packb({"type": "ping"})
+            async with stream(http, here) as opened:
+                assert (await opened.post(ping, headers=elsewhere)).status_code == 403
+                assert (await opened.post(ping)).status_code == 403
+                assert (await opened.post(ping, headers=here)).status_code == 200
+
+
+async def test_pages_of_other_sites_may_use_the_transport(http: httpx2.AsyncClient) -> None:
+    asked = "authorization,content-type,x-hypha-level,x-hypha-life,x-hypha-post,x-hypha-stream"
+    headers = {"Origin": "https://page.test", "Access-Control-Request-Method": "POST"}
+    answer = await http.options("/rpc", headers={**headers, "Access-Control-Request-Headers": asked})
+    allowed = answer.headers["access-control-allow-headers"].lower()
+    assert all(name in allowed for name in asked.split(","))
+    async with stream(http, {"Origin": "https://page.test"}) as opened:
+        assert opened.response.headers["access-control-allow-origin"] == "*"
 
 
 async def test_a_streams_own_token_posts_on_after_it_has_expired(

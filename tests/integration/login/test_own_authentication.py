@@ -87,3 +87,19 @@ async def test_own_page_and_functions_with_the_usual_ones_beside_them(server: Ru
         assert page.text == "own page for eve"
         assert (await http.get("/public/services/hypha-login/extra")).json() == "extra"
         assert "logout_url" in (await http.get("/public/services/hypha-login/logout")).json()
+
+
+async def test_a_login_service_of_a_startup_function_takes_the_place_of_the_usual_one(tmp_path: Path) -> None:
+    module = tmp_path / "own_login.py"
+    module.write_text(
+        "async def hypha_startup(server):\n"
+        "    await server.register_service({'id': 'hypha-login', 'type': 'functions',\n"
+        "        'config': {'visibility': 'public'}, 'start': lambda: 'ours'})\n"
+    )
+    async with (
+        run_server(startup_functions=(f"{module}:hypha_startup",)) as server,
+        connect_to_server(server_url=server.url) as client,
+    ):
+        service = await client.get_service("public/hypha-login")
+        assert await service.start() == "ours"
+        assert "check" not in service

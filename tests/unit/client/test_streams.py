@@ -86,6 +86,12 @@ def stream(wire: Any) -> RemoteGenerator:
     return RemoteGenerator(wire, PULL, CLOSE)
 
 
+async def collect(wire: Wire, got: list[Any]) -> None:
+    """Put the items into *got*, also those before an error."""
+    async for item in stream(wire):
+        got.append(item)  # noqa: PERF401 - see above
+
+
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -134,8 +140,7 @@ async def test_an_error_comes_after_the_items(every: int) -> None:
     wire = Wire(source.items())
     got: list[int] = []
     with pytest.raises(KeyError):
-        async for item in stream(wire):
-            got.append(item)  # noqa: PERF401 - the items before the error count
+        await collect(wire, got)
     assert got == list(range(40))
     await wire.quiet()
     assert wire.forgotten == 1
@@ -233,10 +238,9 @@ async def test_a_time_limit_inside_the_generator_works_across_items() -> None:
         yield "never"
 
     wire = Wire(limited())
-    got = []
+    got: list[str] = []
     with pytest.raises(TimeoutError):
-        async for item in stream(wire):
-            got.append(item)  # noqa: PERF401
+        await collect(wire, got)
     assert got == ["first"]
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from hypha_rpc import errors
 from hypha_rpc.areas import area
+from hypha_rpc.endpoint import Reference
 from hypha_rpc.endpoint.chunks_in import MIB, WINDOW_ALL, WINDOW_MOST
 from hypha_rpc.endpoint.chunks_out import KEEP_S, PIECE, STARTING, STARTING_ALL
-from hypha_rpc.endpoint import Reference
 from hypha_rpc.wire import FrameWriter
 from hypha_rpc.wire.frame import read_header
 from tests.unit.endpoint.world import Later, Outcome, Peer, Wire, World
@@ -83,9 +83,7 @@ def credits_of(wire: Wire) -> list[int]:
 # -- there and back --------------------------------------------------------------------------
 
 
-def test_a_big_argument_goes_as_chunks_and_is_acknowledged(
-    world: World, cons: Peer, prov: Peer, out: Pumping
-) -> None:
+def test_a_big_argument_goes_as_chunks_and_is_acknowledged(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
     wire = Wire(world)
     assert cons.ask("ws/prov", "services.demo.size", BIG) == len(BIG)
     chunks = [(header, extra) for _, header, extra in wire.frames if header["type"] == "chunk"]
@@ -165,9 +163,7 @@ def test_progress_is_told_in_both_directions(world: World, cons: Peer, prov: Pee
 # -- credit ----------------------------------------------------------------------------------
 
 
-def test_before_the_first_credit_only_a_little_is_sent(
-    world: World, cons: Peer, prov: Peer, out: Pumping
-) -> None:
+def test_before_the_first_credit_only_a_little_is_sent(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
     out.automatic = False
     for _ in range(20):
         cons.call("ws/prov", "services.demo.size", BIG)
@@ -212,7 +208,7 @@ def test_many_transfers_share_what_one_receiver_takes(world: World, cons: Peer, 
     for _ in range(300):
         out.give(6)
         world.run()
-    for by, header, extra in wire.frames:
+    for _, header, extra in wire.frames:
         if header["type"] == "chunk":
             had[header["session"]] += len(extra["b"])
         elif header["type"] == "credit":
@@ -221,9 +217,7 @@ def test_many_transfers_share_what_one_receiver_takes(world: World, cons: Peer, 
     assert sum(ahead) <= WINDOW_ALL + 12 * PIECE
 
 
-def test_a_receiver_of_one_piece_after_the_other_is_enough(
-    world: World, cons: Peer, prov: Peer, out: Pumping
-) -> None:
+def test_a_receiver_of_one_piece_after_the_other_is_enough(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
     """A peer that grants a piece at a time gets everything, too."""
     receiver = world.peer("ws/strange")
     cons.endpoint.core.levels["ws/strange"] = 1
@@ -347,10 +341,9 @@ def test_without_files_what_exceeds_the_memory_is_refused(world: World, cons: Pe
     assert empty(cons, browser)
 
 
-def test_the_switch_says_that_the_receiver_takes_no_chunks(
-    world: World, cons: Peer, prov: Peer, out: Pumping
-) -> None:
+def test_the_switch_says_that_the_receiver_takes_no_chunks(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
     """A stale level: nothing has run, the frame goes by the steps of the protocol."""
+
     def switch(sender: str, frame: bytes) -> list[bytes]:
         header, _ = read_header(frame)
         if header["type"] == "chunk":
@@ -388,11 +381,9 @@ def test_abandoning_a_call_frees_the_pieces(world: World, cons: Peer, prov: Peer
     assert out.give(10) == 0
 
 
-def test_aborting_what_has_arrived_cancels_the_call_it_made(
-    world: World, cons: Peer, prov: Peer, out: Pumping
-) -> None:
+def test_aborting_what_has_arrived_cancels_the_call_it_made(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
     wire = Wire(world, lose=lambda header: header["type"] in ("credit", "cancel"))
-    cons.call("ws/prov", "services.demo.later", BIG[:STARTING - 1000])
+    cons.call("ws/prov", "services.demo.later", BIG[: STARTING - 1000])
     world.run()
     assert len(prov.later) == 1
     abandon(cons)
@@ -564,6 +555,7 @@ def test_through_a_public_server_pieces_are_paced(world: World, cons: Peer, prov
     wire = Wire(world)
     outcome = cons.call("ws/prov", "services.demo.size", b"x" * (80 * MIB))
     world.run()
+    assert min(cons.wishes) <= world.now + 0.01, "who is out of allowance asks to be woken"
     began = world.now
     while not outcome.done() and world.now < began + 60:
         world.advance(0.01, 0.01)

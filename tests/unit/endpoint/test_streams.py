@@ -239,6 +239,23 @@ def test_public_peers_get_one_item_and_then_the_end(bench: Bench) -> None:
     assert bench.forgotten == 1
 
 
+def checked(outcomes: list[tuple[int, Outcome]]) -> tuple[list[bytes], bool]:
+    """The items of answers that keep to the rules, and whether the end was told."""
+    received: list[bytes] = []
+    over = False
+    for count, outcome in outcomes:
+        if not outcome.done():
+            continue
+        got = outcome.value()
+        assert len(got["_rvalue"]) <= count
+        assert got["_rvalue"] or got["_rend"]
+        assert len(got["_rvalue"]) == 1 or sum(map(rough_size, got["_rvalue"])) <= BATCH_BYTES
+        assert not (over and got["_rvalue"])
+        over = over or got["_rend"]
+        received += got["_rvalue"]
+    return received, over
+
+
 @given(
     st.lists(st.integers(0, 300_000), max_size=40),
     st.lists(st.tuples(st.integers(1, 20), st.sampled_from(["step", "pull", "suspend", "slow"])), max_size=120),
@@ -267,17 +284,7 @@ def test_items_arrive_once_and_in_order_whatever_happens(sizes: list[int], event
         outcomes.append((5, bench.pull(5)))
         step(FAST)
         bench.flow.flush()
-    received, over = [], False
-    for count, outcome in outcomes:
-        if not outcome.done():
-            continue
-        got = outcome.value()
-        assert len(got["_rvalue"]) <= count
-        assert got["_rvalue"] or got["_rend"]
-        assert len(got["_rvalue"]) == 1 or sum(map(rough_size, got["_rvalue"])) <= BATCH_BYTES
-        assert not (over and got["_rvalue"])
-        over = over or got["_rend"]
-        received += got["_rvalue"]
+    received, over = checked(outcomes)
     assert received == made[: len(received)]
     assert over == bool(bench.forgotten)
     if over:

@@ -115,7 +115,9 @@ _leaves = (
     | st.text(max_size=300)
     | st.binary(max_size=70_000)
 )
-_values = st.recursive(_leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5))
+_values = st.recursive(
+    _leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5)
+)
 
 
 @given(_values)

@@ -60,7 +60,9 @@ def test_items_are_told_from_values(name: str, items: list[int], end: bool) -> N
     assert Decoder(default_forms()).decode_arguments(extra["args"]) == [Items(items, end)]
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x81\xa1b\xc4\x05four", b"\x81\xa1b\xc6\x00\x00\x00\x01ab", b"\x81\xa1b\x01"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\x81\xa1b\xc4\x05four", b"\x81\xa1b\xc6\x00\x00\x00\x01ab", b"\x81\xa1b\x01"]
+)
 def test_a_chunk_without_a_proper_piece_has_none(payload: bytes) -> None:
     try:
         assert _payload(b"\x80" + payload, 1) is None

@@ -59,7 +59,7 @@ function describe(login) {
   write("request-address", login.address || "unknown");
   write("request-program", login.program ? `client ${login.program}` : "an HTTP request");
   write("request-time", ago(login.started_at));
-  write("request-workspace", login.workspace ? `workspace ${login.workspace}` : "everything you can access");
+  write("request-workspace", login.workspace ? `workspace ${login.workspace}` : "your whole account");
   write("request-life", duration(login.life));
   show("request-network", !login.same_network);
 }

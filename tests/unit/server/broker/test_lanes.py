@@ -157,5 +157,3 @@ def test_nothing_of_the_payload_is_decoded(pair: Pair) -> None:
     pair.world.router.route(pair.source, frame(header) + b"\xc1 no msgpack")
     (data,) = received
     assert data[read_header(data)[1] :] == b"\xc1 no msgpack"
-
-

@@ -95,6 +95,14 @@ class TestReportAndCheck:
         with pytest.raises(ValueError, match="reconnection token"):
             await desk.call("report", key, desk.tokens.reconnection_token(user, "ws-user-alice", "c1"))
 
+    async def test_the_root_token_is_none(self) -> None:
+        desk = Desk(root_token="q" * 64)
+        desk.tokens._root_token = b"q" * 64
+        assert desk.tokens.authenticate("q" * 64).id == "root"
+        key = desk.call("start")["key"]
+        with pytest.raises(ValueError, match="Invalid token provided"):
+            await desk.call("report", key, "q" * 64)
+
     async def test_a_token_for_one_purpose_is_refused(self, desk: Desk) -> None:
         key = desk.call("start")["key"]
         with pytest.raises(PermissionError, match="Specialized token"):
