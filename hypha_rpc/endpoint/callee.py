@@ -109,8 +109,10 @@ class Callee:
         """Note until when the caller waits (extensions §2); False when it does not any more."""
         if type(left) not in (int, float) or left != left:
             return True
-        job.deadline = job.until = self._core.now + left
-        return bool(left > 0)
+        began = self._core.began
+        until = (self._core.now if began is None else began) + left
+        job.deadline = job.until = until
+        return bool(until > self._core.now)
 
     def _called_at(self, header: dict[str, Any]) -> str:
         """The address a call came to; the manager answers from whatever address it was called at (protocol §1.8)."""

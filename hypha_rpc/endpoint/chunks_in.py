@@ -81,10 +81,12 @@ class _Message:
         told_at: `received` when it was last told.
         marks: times and what had been received then, of the last moments.
         touched: when the last piece came.
+        began: when the first one came.
     """
 
     __slots__ = (
         "area",
+        "began",
         "context",
         "granted",
         "key",
@@ -109,6 +111,7 @@ class _Message:
         self.told_at = 0
         self.marks: deque[tuple[float, int]] = deque()
         self.touched = 0.0
+        self.began = 0.0
 
     def rate(self, now: float) -> int:
         """Bytes of the last 200 ms."""
@@ -202,6 +205,7 @@ class ChunksIn:
                 self._host.answer_refused(message.kind.answers, error)
             return None
         self._messages[sender, key] = message
+        message.began = self._core.now
         self._core.port.wake(self._core.now + self._core.options.partial_idle_s)
         return message
 
@@ -232,10 +236,13 @@ class ChunksIn:
         self._credit(sender, message, message.size)
         data = message.area.view()
         self._forget(message)
+        self._core.began = message.began
         try:
             self._host.receive_assembled(data, message.context)
         except FrameError as error:
             self._core.port.dropped(str(error))
+        finally:
+            self._core.began = None
 
     def _remember(self, sender: str, message: _Message) -> None:
         """Which call a message made: aborting the message cancels it."""

@@ -26,6 +26,7 @@ class Core:
 
     Attributes:
         now: time of the current input.
+        began: when the message at hand began to arrive, if it came in pieces.
         storage: room for messages that are not complete yet.
         server_level: extension level of the server between us and our peers.
         levels: extension level of peers that have shown one (extensions §1).
@@ -57,6 +58,7 @@ class Core:
         self.levels: dict[str, int] = {}
         self.closed: BaseException | None = None
         self.now = 0.0
+        self.began: float | None = None
         self._counter = 0
         self._writer = FrameWriter()
 

@@ -38,6 +38,10 @@ _LEAVE_PATIENCE_S: Final = 3.0
 _TASKS_PATIENCE_S: Final = 6.0
 
 
+_HERE: Final = Path(__file__).parent
+_IMPORTLIB: Final = str(Path(importlib.__file__).parent)
+
+
 class StartupError(Exception):
     """A start-up function is missing, wrong, or raised; the server must not start."""
 
@@ -59,7 +63,7 @@ def load_function(uri: str) -> Callable[..., Any]:
         raise
     except (Exception, SystemExit) as error:
         # Supervision boundary: users' code may raise anything.
-        _log.error("loading %s failed", path, exc_info=error)
+        _log.error("loading %s failed", path, exc_info=_of_users(error))
         raise StartupError(f"Module {path} cannot be loaded: {_text(error)}") from error
     function = getattr(module, name, None)
     if function is None:
@@ -86,6 +90,14 @@ def _load_file(path: str) -> ModuleType:
     return module
 
 
+def _of_users(error: BaseException) -> BaseException:
+    """*error* with the frames of the users' code only: how it was called is no help."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((str(_HERE), "<frozen", _IMPORTLIB)):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
 def _text(error: BaseException) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return f"{type(error).__name__}: {error}{notes}"
@@ -102,7 +114,7 @@ async def _guarded(uri: str, work: Awaitable[T]) -> T:
     except (StartupError, asyncio.CancelledError):
         raise
     except BaseException as error:
-        _log.error("startup function %s failed", uri, exc_info=error)
+        _log.error("startup function %s failed", uri, exc_info=_of_users(error))
         raise StartupError(f"Startup function {uri} failed: {_text(error)}") from error
 
 

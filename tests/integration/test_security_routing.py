@@ -350,7 +350,8 @@ async def test_who_called_abroad_learns_of_a_loss(server: RunningServer):
         await callee.frame()
         callee.cut()
         header, _ = await caller.frame()
-        assert (header["type"], header["data"]) == ("client_disconnected", {"id": "c1", "workspace": "ws-user-alice"})
+        assert header["type"] == "client_disconnected"
+        assert header["data"] == {"id": "c1", "workspace": "ws-user-alice", "may_resume": True}
         assert "from" not in header
 
 

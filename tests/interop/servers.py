@@ -29,6 +29,11 @@ class Server:
     Args:
         kind: ``ours`` or ``public``.
         folder: Where its log and its state go.
+
+    Attributes:
+        options: Further words of its command line.
+        variables: Further variables of its environment.
+        wrapper: What its command line is put behind.
     """
 
     def __init__(self, kind: str, folder: Path) -> None:
@@ -37,10 +42,16 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
+        self.options: list[str] = []
+        self.variables: dict[str, str] = {}
+        self.wrapper: list[str] = []
         self.process: Process | None = None
 
-    def start(self) -> None:
-        """Start the process and wait until it is ready.
+    def start(self, *, ready: bool = True) -> None:
+        """Start the process.
+
+        Args:
+            ready: Wait until it is ready; otherwise return at once.
 
         Raises:
             ProcessFailed: It ended, or was not ready in time.
@@ -51,9 +62,12 @@ class Server:
             JWT_SECRET="interop-test-secret-of-sufficient-length",
             HYPHA_STATE_DIR=str(self._folder / "state"),
         )
+        env.update(self.variables)
         # the working directory is on the import path of `python -m`: never the repository
-        self.process = Process(command, env=env, log=self._folder / f"server-{self.kind}.log", cwd=self._folder)
-        self._wait_until_ready()
+        log = self._folder / f"server-{self.kind}.log"
+        self.process = Process([*self.wrapper, *command, *self.options], env=env, log=log, cwd=self._folder)
+        if ready:
+            self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_S

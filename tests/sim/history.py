@@ -9,13 +9,14 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 from hypha_rpc.client import producing
-from tests.sim.journal import Complaints
+from hypha_rpc.client.proxies import PendingCall
+from tests.sim.journal import Complaints, Journal
 from tests.sim.loop import Stuck, VirtualLoop
 from tests.sim.steps import Doer, Step, script
 from tests.sim.world import SERVICE, World
@@ -104,9 +105,11 @@ class _History:
         if self._traced:
             world.traced = self._outcome.trace.append
         complaints = Complaints(world.journal)
-        with _listening(complaints):
+        with _listening(complaints), _counted(world.journal):
             try:
                 await self._run(world)
+            except Exception as error:  # noqa: BLE001 - supervision boundary: what a bug breaks is told like any other
+                world.journal.wrong(f"broke: {error!r}")
             finally:
                 self._outcome.violations.extend(world.journal.violations)
                 self._outcome.outcomes = world.journal.outcomes
@@ -216,6 +219,7 @@ class _Inspection:
         """Everybody leaves: nothing is left at the server, nor anywhere."""
         world = self._world
         app = world.server.app
+        world.over = True
         for client in world.clients.values():
             await client.leave()
         await _until(lambda: not _left_at(app), _EMPTY_S, pause=2.0)
@@ -259,6 +263,25 @@ async def _until(condition: Callable[[], bool], seconds: float, *, pause: float 
             return False
         await asyncio.sleep(pause)
     return True
+
+
+@contextmanager
+def _counted(journal: Journal) -> Iterator[None]:
+    """See to it that no call is settled that is settled already."""
+    with ExitStack() as stack:
+        for name in ("set_result", "set_exception", "set_exception_quietly"):
+            stack.enter_context(mock.patch.object(PendingCall, name, _once(getattr(PendingCall, name), journal)))
+        yield
+
+
+def _once(settle: Callable[[PendingCall, Any], None], journal: Journal) -> Callable[[PendingCall, Any], None]:
+    def checked(call: PendingCall, outcome: Any) -> None:
+        if call.done():
+            journal.wrong(f"settled twice: with {outcome!r:.200}")
+        else:
+            settle(call, outcome)
+
+    return checked
 
 
 @contextmanager

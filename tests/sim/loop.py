@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SPINNING = 200_000
+_TURN_S = 1e-7
 
 
 class Stuck(RuntimeError):
@@ -40,9 +41,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._idle_turns = 0
             self._virtual = max(self._virtual, self._scheduled[0].when())  # type: ignore[attr-defined]
             return
+        # Even doing nothing takes time: who waits for a moment that is nearly there must see it pass.
+        self._virtual += _TURN_S
         self._idle_turns += 1
         if self._idle_turns > _SPINNING:
-            raise Stuck(f"the loop spins at {self._virtual:.3f}")
+            what = [repr(getattr(handle._callback, "__self__", handle)) for handle in self._ready][:3]  # type: ignore[attr-defined]
+            raise Stuck(f"the loop spins at {self._virtual:.3f}: {what}")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")

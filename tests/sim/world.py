@@ -107,7 +107,7 @@ class SimClient:
 
     def start(self) -> None:
         """Begin a new life, if there is none."""
-        if self._life is None:
+        if self._life is None and not self._world.over:
             self._life = self._world.spawn(self._live())
 
     async def _live(self) -> None:
@@ -195,6 +195,7 @@ class World:
         self.journal = Journal()
         self.chunk = CHUNK
         self.skew = 0.0
+        self.over = False
         self.lines: Any = _Ordered()
         self.half_open: Any = _Ordered()
         self.lines_made = 0

@@ -38,6 +38,9 @@ SERVER_ONLY: Final = frozenset(
 LEVEL_1: Final = frozenset({"cancel", "query", "release", "lease", "chunk", "credit", "progress"})
 """Frame types of extensions §3, forwarded to peers of level 1."""
 
+_ANSWERED: Final = frozenset({"method", "chunk", "query"})
+"""Types whose sender waits: without an answer it would wait for silence."""
+
 _ANSWERS: Final = (".resolve", ".reject")
 _NO_CHUNKS: Final = "takes no chunks"
 _KINDS: Final = (("Target peer", "PeerGone"), (("Permission", "Read-only"), "PermissionError"))
@@ -240,7 +243,7 @@ class Router:
                 self._forward(source, target, header, payload)
 
     def _extension(self, source: Connection, header: dict[str, Any], to: str, payload: tuple[Buffer, int]) -> None:
-        """A frame of extensions §3; of these only a chunk is ever rejected."""
+        """A frame of extensions §3: a chunk is rejected that cannot be taken, a query that nobody is there to answer."""
         data, offset = payload
         target = self.connections.get(to)
         if target is not None and target.level >= 1:
@@ -249,7 +252,10 @@ class Router:
             else:
                 self._forward(source, target, header, payload)
         elif target is not None:
-            self._refuse(source, header, to, f"Peer {to} {_NO_CHUNKS}")
+            if header["type"] == "chunk":
+                self._refuse(source, header, to, f"Peer {to} {_NO_CHUNKS}")
+            else:
+                self.dropped += 1
         elif to[:2] == "*/" and to[2:] != "*":
             self._to_manager(source, header, to, data[offset:])
         elif to in self.locals:
@@ -381,13 +387,14 @@ class Router:
 
     def _refuse(self, source: Connection, header: dict[str, Any], to: str, text: str) -> None:
         """Answer a frame that expects an answer; drop any other (protocol §2.6)."""
-        session = header.get("session")
-        rejectable = header["type"] == "method" or header["type"] == "chunk" or header["type"] not in LEVEL_1
+        session, kind = header.get("session"), header["type"]
+        rejectable = kind in _ANSWERED or kind not in LEVEL_1
         if not isinstance(session, str) or not rejectable or source.outlet.pending > self._full:
             self.dropped += 1
             return
         sender = to if "/" in to else f"{source.workspace}/{to}"
-        source.outlet.send((_rejection(sender, source.address, session, text),))
+        # Who asks after a call (`query`) has made it before: whether it ran is not known here.
+        source.outlet.send((_rejection(sender, source.address, session, text, may_have_run=kind == "query"),))
 
     def _invalid(self, source: Connection, reason: str) -> None:
         """Drop a malformed frame; who sends only those is let go (security §8)."""
@@ -410,7 +417,7 @@ def _why_not(to: str, target: Connection | None) -> str:
     return f"Target peer {to} is not connected" if target is None else f"Peer {to} is not reading"
 
 
-def _rejection(sender: str, to: str, session: str, text: str) -> bytes:
+def _rejection(sender: str, to: str, session: str, text: str, *, may_have_run: bool = False) -> bytes:
     """The frame by which the server answers in place of *sender* (protocol §2.6)."""
     kind = next((kind for words, kind in _KINDS if text.startswith(words)), "RuntimeError")
     if text.endswith(_NO_CHUNKS):
@@ -419,7 +426,7 @@ def _rejection(sender: str, to: str, session: str, text: str) -> bytes:
         "_rtype": "error",
         "_rvalue": text,
         "_rtrace": "",
-        "_rerr": {"type": kind, "module": "hypha", "args": [text], "may_have_run": False},
+        "_rerr": {"type": kind, "module": "hypha", "args": [text], "may_have_run": may_have_run},
     }
     header: bytes = msgpack.packb({"type": "method", "from": sender, "to": to, "method": f"{session}.reject"})
     payload: bytes = msgpack.packb({"args": [error]})

@@ -428,6 +428,26 @@ def test_an_answer_waits_for_callbacks_that_are_still_on_their_way(
     assert empty(cons, prov)
 
 
+def test_a_deadline_counts_from_the_first_piece(world: World, cons: Peer, prov: Peer, out: Pumping) -> None:
+    out.automatic = False
+    outcomes = []
+    for timeout_s in (2.0, 5.0):
+        outcome = Outcome()
+        reference, until = Reference("ws/prov", "services.demo.later"), world.now + timeout_s
+        cons.endpoint.call(reference, (BIG[:300_000],), None, outcome, world.now, deadline=until)
+        outcomes.append(outcome)
+    out.give(2)
+    world.run()
+    world.now += 3.0
+    out.give(2)
+    world.run()
+    assert len(prov.later) == 1, "the other one is rejected unstarted"
+    assert prov.later[0].job is not None
+    assert prov.later[0].job.deadline == world.now + 2.0
+    with pytest.raises(TimeoutError):
+        outcomes[0].value()
+
+
 # -- losses ----------------------------------------------------------------------------------
 
 

@@ -184,7 +184,7 @@ async def test_an_existing_workspace_is_not_created_again(world: World) -> None:
 
 
 async def test_the_names_of_mounts_are_reserved(world: World) -> None:
-    world.reconfigure(static_mounts=("/my-files/sub:./files", "/x:./x"))
+    world.reconfigure(static_mounts=("/my-files:./files", "/x:./x"))
     alice = await world.join_as("alice")
     with pytest.raises(ValueError, match="^Invalid workspace name: my-files, it is reserved.$"):
         await alice.call("create_workspace", {"id": "my-files"})
