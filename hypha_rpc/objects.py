@@ -31,7 +31,11 @@ class ObjectProxy(dict[str, Any]):
         try:
             return dict.__getitem__(self, name)
         except KeyError:
-            raise AttributeError(name) from None
+            raise AttributeError(self._lacks(name), name=name, obj=self) from None
+
+    def _lacks(self, name: str) -> str:
+        """What to say of an attribute that is not there; a traceback adds what may have been meant."""
+        return f"{type(self).__name__!r} object has no attribute {name!r}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         dict.__setitem__(self, name, value)

@@ -17,6 +17,7 @@ __all__ = [
     "RemoteSignature",
     "Routine",
     "function_html",
+    "members_text",
     "service_html",
     "service_text",
     "signature_of",
@@ -41,6 +42,7 @@ _UNKNOWN: Final = inspect.Signature(
 )
 _MAX_DEPTH: Final = 8
 _MAX_TEXT: Final = 200
+_MAX_NAMES: Final = 12
 
 
 class _Word:
@@ -171,6 +173,12 @@ def service_text(service: dict[str, Any]) -> str:
     if values:
         lines += ["", f"Values: {', '.join(values)}"]
     return "\n".join(lines)
+
+
+def members_text(service: dict[str, Any]) -> str:
+    """The names of the members, for an error message."""
+    names = [name for name, _ in _members(service) if name != "service_schema" and not name.startswith("_")]
+    return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "") if names else "none"
 
 
 def service_html(service: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ MIN_DIAL_SPACING_S: Final = 0.5
 EAGER_S: Final = 60.0
 MAX_DELAY_S: Final = 20.0
 #: Where nothing gets through, the kernel tries again after 1, 3, 7, 15 s: a new attempt is sooner.
-#: Every third has all the time that a crowded server may need.
+#: Every third has twice as long: a crowded server may need it.
 REDIAL_S: Final = 10.0
 
 _SET_UP_FAILED: Final = 1011
@@ -239,7 +239,7 @@ class Link:
             spacing = self._last_dial + MIN_DIAL_SPACING_S - loop.time()
             await asyncio.sleep(max(delay, spacing))
             try:
-                await self._dial(REDIAL_S if number % 3 else float("inf"))
+                await self._dial(REDIAL_S if number % 3 else 2 * REDIAL_S)
             except AuthenticationFailed as error:
                 self._give_up(error)
                 return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -15,6 +16,11 @@ DEFAULT_PING_INTERVAL_S: Final = 5.0
 DEFAULT_PING_TIMEOUT_S: Final = 8.0
 DEFAULT_METHOD_TIMEOUT_S: Final = 30.0
 DEFAULT_RINTF_TIMEOUT_S: Final = 10.0
+
+#: From this likeness on an unknown option is taken for a misspelt one.
+_LIKE: Final = 0.85
+
+_log = logging.getLogger("hypha_rpc.client")
 
 _ENVIRONMENT: Final = {
     "server_url": "HYPHA_SERVER_URL",
@@ -82,12 +88,16 @@ class ConnectOptions:
         With nothing given at all the environment is asked.
 
         Raises:
+            TypeError: *config* is no dictionary.
             ValueError: no server URL, an empty client id, or a number that makes no sense.
         """
+        if config is not None and not isinstance(config, Mapping):
+            raise TypeError(f"the options are a dictionary or keywords (server_url=...), not {type(config).__name__}")
         given = {**(config or {}), **options}
         if not given:
             given = from_environment()
         known = {option.name for option in fields(cls)}
+        _warn_of_misspelt(given.keys() - known, known)
         chosen = {key: value for key, value in given.items() if key in known}
         if not isinstance(chosen.get("server_url"), str) or not chosen["server_url"]:
             raise ValueError("server_url is required")
@@ -99,6 +109,18 @@ class ConnectOptions:
             _positive(key, chosen)
         chosen["additional_headers"] = _header_pairs(chosen.get("additional_headers"))
         return cls(**chosen)
+
+
+def _warn_of_misspelt(unknown: Set[str], known: Set[str]) -> None:
+    """What is unknown is ignored, as it always was; what looks like an option of ours is worth a word."""
+    if not unknown:
+        return
+    import difflib  # costs more to load than all of this package's options together
+
+    for key in sorted(unknown):
+        meant = difflib.get_close_matches(key, known, n=1, cutoff=_LIKE)
+        if meant:
+            _log.warning("connect_to_server has no option %r, it is ignored; did you mean %r?", key, meant[0])
 
 
 def _client_id(chosen: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, service_html
+from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, members_text, service_html
 from hypha_rpc.client.settings import DEFAULTS, CallSettings, Progress
 from hypha_rpc.client.streams import RemoteGenerator
 from hypha_rpc.endpoint.ports import Reference
@@ -226,6 +226,11 @@ class RemoteService(ObjectProxy):
         # What a user completes are the members; the methods of dictionaries are there all the same.
         members = [key for key in dict.keys(self) if isinstance(key, str) and key.isidentifier()]
         return sorted({*members, *(name for name in dict.__dir__(self) if name.startswith("__"))})
+
+    def _lacks(self, name: str) -> str:
+        if name.startswith("__"):  # asked by protocols, many times
+            return name
+        return f"service {dict.get(self, 'id')} has no member {name!r}; it has {members_text(self)}"
 
     def _repr_html_(self) -> str:
         return service_html(self)

@@ -23,7 +23,7 @@ from hypha_rpc.endpoint.leases import MAX_IDS, LeaseKey
 from hypha_rpc.endpoint.options import LEVEL, EndpointOptions
 from hypha_rpc.endpoint.ports import Port, Reference, Sealer, Waiter
 from hypha_rpc.endpoint.running import Running
-from hypha_rpc.wire.frame import FrameError, read_assembled, read_extra, read_header
+from hypha_rpc.wire.frame import FrameError, FrameReader, read_assembled, read_extra, read_header
 from hypha_rpc.wire.limits import MAX_ROUTING_TEXT
 from hypha_rpc.wire.values import FormTable
 
@@ -66,6 +66,7 @@ class Endpoint:
         self.callee = Callee(self.core, self.caller.transfers)
         self.callee.offer_builtin(self)
         self.big = BigFrames(self)
+        self._read = FrameReader().read
         self._swept = 0.0
         self._paused = False
         self._query_at: float | None = None
@@ -201,9 +202,9 @@ class Endpoint:
         if core.closed is not None:
             return
         try:
-            header, offset = read_header(data)
+            header, offset, extra = self._read(data)
             if header.get("type") == "method":
-                self._method(header, data, offset)
+                self._method(header, data, offset, extra)
             else:
                 self._other(header, data, offset)
         except FrameError as error:
@@ -221,12 +222,17 @@ class Endpoint:
             if name in context:
                 header[name] = context[name]
         if header.get("type") == "method":
-            self._method(header, data, offset, read_assembled)
+            self._method(header, data, offset, None, read_assembled)
         else:
             self._other(header, data, offset)
 
     def _method(
-        self, header: dict[str, Any], data: Buffer, offset: int, read_extra: ReadExtra = read_extra
+        self,
+        header: dict[str, Any],
+        data: Buffer,
+        offset: int,
+        extra: dict[str, Any] | None,
+        read_extra: ReadExtra = read_extra,
     ) -> None:
         """A call, or the answer to one."""
         method, sender = header.get("method"), header.get("from")
@@ -237,11 +243,12 @@ class Endpoint:
         if name in _ANSWERS:
             call = self.caller.calls.get(session)
             if call is not None:
-                try:
-                    extra = read_extra(data, offset) if offset < len(data) else header
-                except FrameError as error:
-                    self.caller.unreadable(call, sender, error)
-                    return
+                if extra is None:
+                    try:
+                        extra = read_extra(data, offset) if offset < len(data) else header
+                    except FrameError as error:
+                        self.caller.unreadable(call, sender, error)
+                        return
                 self.caller.answer(call, name, sender, extra)
                 return
             if session.startswith(self.core.id_prefix):
@@ -252,11 +259,12 @@ class Endpoint:
                         self.caller.transfers.rejected(sender, session, extra)
                     self.caller.late(sender, extra)
                 return
-        try:
-            extra = read_extra(data, offset) if offset < len(data) else header
-        except FrameError as error:
-            self.callee.refuse_unread(header, sender, error)
-            return
+        if extra is None:
+            try:
+                extra = read_extra(data, offset) if offset < len(data) else header
+            except FrameError as error:
+                self.callee.refuse_unread(header, sender, error)
+                return
         self.callee.serve(method, sender, header, extra)
 
     def _other(self, header: dict[str, Any], data: Buffer, offset: int) -> None:

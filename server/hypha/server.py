@@ -68,9 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             runner.run(_serve(ServerRunner(settings, announce)))
     # A state directory that cannot be used is an OSError, too.
     except (SettingsError, StartupError, OSError) as error:
-        print(f"hypha: {error}", file=sys.stderr)  # noqa: T201 - the one line an operator must see
+        print(f"hypha: {_told(error)}", file=sys.stderr)  # noqa: T201 - the one line an operator must see
         return 1
     return 0
+
+
+def _told(error: Exception) -> str:
+    """The text of *error*; the number of an error of the system says nothing, a file name does."""
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 def run() -> NoReturn:

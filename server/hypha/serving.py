@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import shlex
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -156,10 +160,18 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        hint = "; another program has this port, choose one with --port" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}{hint}") from error
     listener.listen(2048)
     listener.setblocking(False)
     return listener
+
+
+def _interpreter() -> str:
+    """This interpreter as one would type it here: it has the client for sure."""
+    path = Path(sys.executable)
+    inside = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shlex.quote(str(inside))
 
 
 def announce(server: HyphaServer) -> None:
@@ -171,11 +183,9 @@ def announce(server: HyphaServer) -> None:
             "",
             "Try it:",
             f"  curl '{url}/public/services/hello-world/hello?name=John'",
-            "or, where hypha-rpc is installed:",
-            "  python -c 'import asyncio, hypha_rpc",
-            "async def main():",
-            f'    async with hypha_rpc.get_remote_service("{url}/public/services/hello-world") as service:',
-            '        print(await service.hello("John"))',
-            "asyncio.run(main())'",
+            "or in Python:",
+            f"  {_interpreter()} -c 'from hypha_rpc.sync import get_remote_service",
+            f'with get_remote_service("{url}/public/services/hello-world") as service:',
+            '    print(service.hello("John"))\'',
         ]
     print("\n".join(lines), flush=True)  # noqa: T201 - what the operator looks for

@@ -13,8 +13,12 @@ from pathlib import Path
 from tests.interop.processes import ProcessFailed
 from tests.interop.sides import OURS, PUBLIC, ROOT
 
+from . import resources, server_life
 from .scenarios import NEVER, SCENARIOS, Figure, Scenario
 from .world import World
+
+# Importing them has registered their scenarios.
+assert resources and server_life
 
 PAIRS = {
     "ours": (OURS, OURS),

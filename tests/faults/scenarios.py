@@ -24,7 +24,7 @@ class Figure:
 
     Attributes:
         name: what.
-        value: seconds, megabytes or a count.
+        value: seconds, megabytes, or a count (True counts as one).
         most: what ours may have at most.
         unit: of both.
     """
@@ -62,18 +62,18 @@ def scenario(*, quick: bool) -> Callable[[Callable[[World], list[Figure]]], Call
     return register
 
 
-def _seconds(report: dict[str, Any], since: float) -> float:
+def seconds(report: dict[str, Any], since: float) -> float:
     """When a report was made, counted from a moment."""
     return NEVER if report.get("at") is None else max(float(report["at"]) - since, 0.0)
 
 
-def _settled_after(consumer: Consumer, labels: list[str], since: float) -> tuple[float, list[dict[str, Any]]]:
+def settled_after(consumer: Consumer, labels: list[str], since: float) -> tuple[float, list[dict[str, Any]]]:
     """How long after a moment the last of these calls had ended, and how all did."""
     reports = [consumer.settled(label) for label in labels]
-    return max(_seconds(report, since) for report in reports), reports
+    return max(seconds(report, since) for report in reports), reports
 
 
-def _twice(world: World) -> Figure:
+def twice(world: World) -> Figure:
     return Figure("calls run twice", sum(count > 1 for count in world.runs().values()), 0, "")
 
 
@@ -86,7 +86,7 @@ def no_fault(world: World) -> list[Figure]:
     time.sleep(2)
     consumer.order("stop")
     report = consumer.process.wait_for("loaded", timeout_s=30, label=label)
-    return [Figure("failed calls", report["failed"] + report["unsettled"], 0, ""), _twice(world)]
+    return [Figure("failed calls", report["failed"] + report["unsettled"], 0, ""), twice(world)]
 
 
 @scenario(quick=True)
@@ -104,16 +104,16 @@ def server_restart(world: World) -> list[Figure]:
     back = time.time()
     works = consumer.until_works()
     listed = consumer.until_works("listed", limit=30)
-    settled, _ = _settled_after(consumer, slow, back)
+    settled, _ = settled_after(consumer, slow, back)
     consumer.order("stop")
     report = consumer.process.wait_for("loaded", timeout_s=120, label=steady)
     return [
-        Figure("same proxy works after the port is back", _seconds(works, back), 2),
+        Figure("same proxy works after the port is back", seconds(works, back), 2),
         Figure("lost registrations", 0 if listed["at"] is not None else 1, 0, ""),
         Figure("calls under way settled after the port is back", settled, 3),
         Figure("longest steady call", report["longest"], 6),
         Figure("calls never settled", report["unsettled"], 0, ""),
-        _twice(world),
+        twice(world),
     ]
 
 
@@ -125,8 +125,8 @@ def peer_dies(world: World) -> list[Figure]:
     calls = {consumer: [consumer.call(method="slow", seconds=60) for _ in range(50)] for consumer in (own, other)}
     begin = time.time()
     provider.kill()
-    inside, _ = _settled_after(own, calls[own], begin)
-    outside, _ = _settled_after(other, calls[other], begin)
+    inside, _ = settled_after(own, calls[own], begin)
+    outside, _ = settled_after(other, calls[other], begin)
     return [Figure("calls fail, same workspace", inside, 1), Figure("calls fail, other workspace", outside, 1)]
 
 
@@ -141,13 +141,13 @@ def caller_reset(world: World) -> list[Figure]:
     time.sleep(1.2)
     proxy.restore()
     begin = time.time()
-    settled, [report] = _settled_after(consumer, [label], begin)
+    settled, [report] = settled_after(consumer, [label], begin)
     works = consumer.until_works()
     return [
         Figure("call settled after the network", settled, 3),
         Figure("results lost", 0 if report["outcome"] == "result" else 1, 0, ""),
-        Figure("back after the network", _seconds(works, begin), 2),
-        _twice(world),
+        Figure("back after the network", seconds(works, begin), 2),
+        twice(world),
     ]
 
 
@@ -160,12 +160,12 @@ def callee_reset(world: World) -> list[Figure]:
     label = consumer.call(method="slow", seconds=1)
     proxy.reset()
     begin = time.time()
-    settled, _ = _settled_after(consumer, [label], begin)
+    settled, _ = settled_after(consumer, [label], begin)
     works = consumer.until_works()
     return [
         Figure("call settled", settled, 3),
-        Figure("callable again", _seconds(works, begin), 2),
-        _twice(world),
+        Figure("callable again", seconds(works, begin), 2),
+        twice(world),
     ]
 
 
@@ -182,8 +182,8 @@ def _silent(world: World, direction: Any) -> list[Figure]:
     works = consumer.until_works()
     return [
         Figure("silence noticed", NEVER if noticed is None else noticed, 15),
-        Figure("back after the network", _seconds(works, max(restored, begin)), 5),
-        _twice(world),
+        Figure("back after the network", seconds(works, max(restored, begin)), 5),
+        twice(world),
     ]
 
 
@@ -215,14 +215,14 @@ def silent_provider(world: World) -> list[Figure]:
     begin = time.time()
     proxy.silence("both")
     delisted = consumer.until_works("delisted", limit=60)
-    settled, _ = _settled_after(consumer, [label], begin)
+    settled, _ = settled_after(consumer, [label], begin)
     proxy.restore()
     restored = time.time()
     works = consumer.until_works()
     return [
-        Figure("delisted", _seconds(delisted, begin), 40),
+        Figure("delisted", seconds(delisted, begin), 40),
         Figure("call settled", settled, 41),
-        Figure("back after the network", _seconds(works, restored), 5),
+        Figure("back after the network", seconds(works, restored), 5),
     ]
 
 
@@ -241,9 +241,9 @@ def flapping(world: World) -> list[Figure]:
     dials = proxy.dials[first:]
     crowded = max((sum(begin <= other < begin + 1 for other in dials) for begin in dials), default=0)
     return [
-        Figure("back when stable", _seconds(works, stable), 3),
+        Figure("back when stable", seconds(works, stable), 3),
         Figure("most dials in a second", crowded, 3, ""),
-        _twice(world),
+        twice(world),
     ]
 
 
@@ -259,8 +259,8 @@ def same_client_id(world: World) -> list[Figure]:
     works = consumer.until_works(limit=20)
     manager = consumer.until_works("manager", limit=20)
     return [
-        Figure("the living can call", _seconds(works, begin), 2),
-        Figure("the living can use the server", _seconds(manager, begin), 2),
+        Figure("the living can call", seconds(works, begin), 2),
+        Figure("the living can use the server", seconds(manager, begin), 2),
     ]
 
 
@@ -276,7 +276,7 @@ def respawn(world: World) -> list[Figure]:
     world.provider(None, *identity)
     back = time.time()
     works = consumer.process.wait_for("works", timeout_s=90, label=label)
-    return [Figure("callable after it is registered", _seconds(works, back), 2)]
+    return [Figure("callable after it is registered", seconds(works, back), 2)]
 
 
 @scenario(quick=True)
@@ -306,8 +306,8 @@ def big_value_cut(world: World) -> list[Figure]:
         proxy.throttle(None)
         proxy.reset()
         begin = time.time()
-        settled, _ = _settled_after(consumer, [label], begin)
-        again, [report] = _settled_after(consumer, [consumer.call(method=method, size=32 * MB)], time.time())
+        settled, _ = settled_after(consumer, [label], begin)
+        again, [report] = settled_after(consumer, [consumer.call(method=method, size=32 * MB)], time.time())
         figures.append(Figure(f"{method}: call settled", settled, 3))
         figures.append(Figure(f"{method}: next try", again if report["outcome"] == "result" else NEVER, 10))
         consumer.process.kill()
@@ -332,48 +332,6 @@ def slow_link(world: World) -> list[Figure]:
         Figure("small call beside it", slowest, 2),
         Figure("big argument lost", 0 if big["outcome"] == "result" else 1, 0, ""),
     ]
-
-
-@scenario(quick=False)
-def stuck_reader(world: World) -> list[Figure]:
-    """A provider is stopped (SIGSTOP) while a caller sends it 400 MB."""
-    provider, ready = world.provider()
-    flood = world.consumer(ready, name="flood")
-    _, good = world.provider(None, ready["token"], ready["workspace"], "good")
-    other = world.consumer(good, name="other")
-    before = world.server_rss_mb()
-    provider.signal(signal.SIGSTOP)
-    try:
-        for _ in range(100):
-            flood.order("call", method="take", size=4 * MB)
-        slowest, most = 0.0, before
-        for _ in range(20):
-            slowest = max(slowest, other.settled(other.call(), 120)["took"])
-            most = max(most, world.server_rss_mb())
-            time.sleep(0.25)
-    finally:
-        provider.signal(signal.SIGCONT)
-    return [
-        Figure("server grows by", most - before, 64, "MB"),
-        Figure("slowest call of others", slowest, 1),
-    ]
-
-
-@scenario(quick=False)
-def crowd_returns(world: World) -> list[Figure]:
-    """The server restarts under 300 clients, each with a service."""
-    crowd = world.crowd(300)
-    if world.server.process is None:
-        raise ProcessFailed("the server is not there")
-    world.server.process.kill()
-    time.sleep(1)
-    world.server.start()
-    back = time.time()
-    try:
-        report = crowd.wait_for("all_back", timeout_s=120)
-    except ProcessFailed:
-        return [Figure("all are back", NEVER, 10)]
-    return [Figure("all are back", _seconds(report, back), 10)]
 
 
 @scenario(quick=True)

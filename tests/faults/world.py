@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,35 @@ class World:
         self._processes.append(process)
         return process
 
+    @property
+    def server_process(self) -> Process:
+        """The server's process.
+
+        Raises:
+            ProcessFailed: it was not started.
+        """
+        if self.server.process is None:
+            raise ProcessFailed("the server is not there")
+        return self.server.process
+
+    def restart(self, *options: str, ready: bool = True, wrapper: Sequence[str] = ()) -> float:
+        """Kill the server and start it with these options; returns when."""
+        self.server_process.kill()
+        self.server.options, self.server.wrapper = [*options], [*wrapper]
+        begin = time.time()
+        self.server.start(ready=ready)
+        return begin
+
+    def file(self, name: str, text: str) -> Path:
+        """A file for the server's working directory."""
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def blocking_provider(self) -> dict[str, Any]:
+        """Start a provider on the blocking face."""
+        return self._run("blocking_provider", self.server.url).wait_for("ready", timeout_s=READY_S)
+
     def provider(self, url: str | None = None, *identity: str) -> tuple[Process, dict[str, Any]]:
         """Start a provider and wait until its service is there."""
         process = self._run("provider", url or self.server.url, str(self.journal), *identity)
@@ -82,6 +113,10 @@ class World:
         process = self._run("crowd", self.server.url, str(count))
         process.wait_for("ready", timeout_s=180)
         return process
+
+    def idle(self, count: int, parts: int) -> Process:
+        """Start many clients that do nothing, in one process, part after part; does not wait."""
+        return self._run("idle", self.server.url, str(count), str(parts))
 
     def try_consumer(self, ready: dict[str, Any], name: str) -> Process:
         """Start a consumer that may be refused."""
@@ -102,25 +137,33 @@ class World:
 
     def server_rss_mb(self) -> float:
         """Resident memory of the server process."""
-        process = self.server.process
-        pid = process.pid if process is not None else 0
+        pid = self.server_process.pid
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         raise ProcessFailed("the server has no memory")
 
+    def server_cpu_s(self) -> float:
+        """Seconds of processor time that the server process has used."""
+        fields = Path(f"/proc/{self.server_process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 class Consumer:
-    """A consumer process that takes orders."""
+    """A consumer process that takes orders.
+
+    Attributes:
+        made: how many orders it got: the latest has this number in its label.
+    """
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self._labels = 0
+        self.made = 0
 
     def order(self, do: str, **fields: Any) -> str:
         """Begin something; returns the label of its report."""
-        self._labels += 1
-        label = f"{do}-{self._labels}"
+        self.made += 1
+        label = f"{do}-{self.made}"
         self.process.write(json.dumps({"do": do, **({} if do == "stop" else {"label": label}), **fields}))
         return label
 

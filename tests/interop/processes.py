@@ -59,6 +59,11 @@ class Process:
         """Its process id."""
         return self._child.pid
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._child.poll()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; harmless when the process has ended."""
         if self.running:

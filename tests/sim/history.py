@@ -166,7 +166,7 @@ class _Inspection:
             return
         for client in world.clients.values():
             if not client.ready:
-                self._wrong(f"{client.name} is not back: {client.rpc.state if client.rpc else 'no life'}")
+                self._wrong(f"not back: {client.name}, {client.rpc.state if client.rpc else 'no life'}")
         for record in records:
             if not record.done:
                 self._wrong(f"not settled: {record.kind} {record.token} {record.caller}->{record.callee}")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 UP, DOWN = "up", "down"
 _ROOM = 64 * 1024
+_UNACKNOWLEDGED_S = 15.0
 
 Item = tuple[str, Any]
 """What goes over a lane: its kind (``frame``, ``text``, ``close``, ``ping``, ``pong``) and content."""
@@ -80,6 +81,8 @@ class Lane:
         self.drained: Callable[[], None] | None = None
 
     def put(self, item: Item, size: int) -> None:
+        if self._line.dead or self.name in self._line.weather.silent:
+            self._line.unacknowledged(self)
         if self._line.dead or self.closed:
             return
         self.closed = item[0] == "close"
@@ -149,6 +152,7 @@ class Line:
         self.random = random.Random(f"{world.seed}/{name}/{world.dials.setdefault(name, 0)}")
         world.dials[name] += 1
         self.dead = False
+        self._given_up = False
         self.up = Lane(self, UP, self._to_server)
         self.down = Lane(self, DOWN, self._to_client)
         self.client = SimPipe(self)
@@ -157,6 +161,17 @@ class Line:
         self.down.drained = self.peer.on_drained
         self.up.drained = self.client.relieved
         world.lines.add(self)
+
+    def unacknowledged(self, lane: Lane) -> None:
+        """What is sent gets no answer: the server's kernel gives the line up after a while (its door asks for that)."""
+        if lane is self.down and not self._given_up:
+            self._given_up = True
+            self.loop.call_later(_UNACKNOWLEDGED_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._given_up = False
+        if self.dead or (DOWN in self.weather.silent and self.down.waiting):
+            self.outlet.abort()
 
     def _to_server(self, item: Item) -> None:
         kind, content = item
@@ -229,7 +244,7 @@ class SimPipe(Pipe):
 
     def __init__(self, line: Line) -> None:
         super().__init__(Limits(chunk=line.world.chunk))
-        self._line = line
+        self.line = line
 
     @property
     def writable(self) -> bool:
@@ -237,27 +252,27 @@ class SimPipe(Pipe):
 
     def relieved(self) -> None:
         """The lane has room again."""
-        if not self._writable and self._line.up.waiting < LOW_WATER:
+        if not self._writable and self.line.up.waiting < LOW_WATER:
             self._drained()
 
     def _write_frame(self, parts: Sequence[Buffer]) -> None:
         data = b"".join(parts)
-        self._line.up.put(("frame", data), len(data))
-        if self._line.up.waiting > HIGH_WATER:
+        self.line.up.put(("frame", data), len(data))
+        if self.line.up.waiting > HIGH_WATER:
             self._writable = False
 
     def _write_text(self, text: str) -> None:
-        self._line.up.put(("text", text), len(text))
+        self.line.up.put(("text", text), len(text))
 
     def _write_close(self, code: int, reason: str) -> None:
-        self._line.up.put(("close", (code, reason)), 0)
+        self.line.up.put(("close", (code, reason)), 0)
 
     def _hang_up(self) -> None:
         self._cut()
 
     def _cut(self) -> None:
         # A socket that is closed tells the other end, unless nothing gets through.
-        self._line.cut("client" if UP in self._line.weather.silent else "both")
+        self.line.cut("client" if UP in self.line.weather.silent else "both")
         self._loop.call_soon(self._ended, CUT)
 
 

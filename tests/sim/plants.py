@@ -177,7 +177,7 @@ PLANTS = (
     ),
     Plant(
         "late clean-up of an old socket",
-        ("cannot be reached", "lives, but is not registered", "logged by hypha"),
+        ("cannot be reached", "lives, but is not registered", "not back"),
         ((Router, "detach", _detach_whoever),),
     ),
 )

@@ -21,7 +21,7 @@ from hypha_rpc.errors import HyphaError
 from tests.sim.functions import service
 from tests.sim.journal import Journal
 from tests.sim.loop import VirtualLoop
-from tests.sim.network import DOWN, UP, Line, SimConnector, Weather
+from tests.sim.network import DOWN, UP, Line, SimConnector, SimPipe, Weather
 
 CHUNK = 1024
 EPOCH = 1_800_000_000.0
@@ -102,8 +102,12 @@ class SimClient:
 
     @property
     def ready(self) -> bool:
-        """Whether it is connected and has registered."""
-        return self.rpc is not None and self.registered and self.rpc.state == "ready"
+        """Whether it is connected, over a line that lives, and has registered."""
+        rpc = self.rpc
+        if rpc is None or not self.registered or rpc.state != "ready" or rpc._link is None:
+            return False
+        transport = rpc._link.transport
+        return isinstance(transport, SimPipe) and not transport.line.dead
 
     def start(self) -> None:
         """Begin a new life, if there is none."""

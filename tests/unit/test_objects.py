@@ -22,8 +22,9 @@ def test_items_are_attributes_and_attributes_are_items() -> None:
 
 def test_what_is_missing_is_an_attribute_or_key_error_and_a_default_works() -> None:
     proxy = ObjectProxy()
-    with pytest.raises(AttributeError, match="x"):
+    with pytest.raises(AttributeError, match="'ObjectProxy' object has no attribute 'x'") as caught:
         _ = proxy.x
+    assert (caught.value.name, caught.value.obj) == ("x", proxy)
     with pytest.raises(AttributeError):
         del proxy.x
     with pytest.raises(KeyError):

@@ -19,7 +19,7 @@ from hypha.broker.lanes import Lanes
 from hypha.broker.origin import Origin
 from hypha.settings import Limits
 from hypha_rpc.addresses import workspace_of
-from hypha_rpc.wire.frame import ROUTING_KEYS, FrameError, read_header, restamp, top_level_keys
+from hypha_rpc.wire.frame import ROUTING_KEYS, FrameError, FrameReader, read_header, restamp, top_level_keys
 
 __all__ = ["LocalPeer", "Router"]
 
@@ -42,6 +42,11 @@ _ANSWERED: Final = frozenset({"method", "chunk", "query"})
 """Types whose sender waits: without an answer it would wait for silence."""
 
 _ANSWERS: Final = (".resolve", ".reject")
+_STAMPED: Final = frozenset({"from", "ws", "user", "ctx"})
+"""What only the server says of a sender (security S1)."""
+
+_SMALL_MAP: Final = 15
+_MAP_HEADS: Final = tuple(bytes((0x80 | count,)) for count in range(_SMALL_MAP + 1))
 _NO_CHUNKS: Final = "takes no chunks"
 _KINDS: Final = (("Target peer", "PeerGone"), (("Permission", "Read-only"), "PermissionError"))
 """Kinds of errors by their first words."""
@@ -73,6 +78,7 @@ class Router:
         self._crowded = min(_PAUSE_ABOVE, self._full)
         self._clock = clock
         self._pause = pause
+        self._read_header = FrameReader().header
         self.connections: dict[str, Connection] = {}
         self.workspaces: dict[str, dict[str, Connection]] = {}
         self.mailboxes = Mailboxes(
@@ -126,7 +132,7 @@ class Router:
     def route(self, source: Connection, data: Buffer) -> None:
         """Forward one binary frame of *source*."""
         try:
-            header, offset = read_header(data)
+            header, offset = self._read_header(data)
         except FrameError as error:
             self._invalid(source, str(error))
             return
@@ -175,6 +181,12 @@ class Router:
             stamp = source.origin.name
         else:
             stamp = source.origin.stamp(target.workspace)
+        count = len(header) + stamp[0]
+        small = count <= _SMALL_MAP and data[0] & 0xF0 == 0x80
+        if small and header["to"] == target.address and _STAMPED.isdisjoint(header):
+            # Nothing in it has to be changed: the stamp goes between the size of the map and its pairs.
+            target.outlet.send((_MAP_HEADS[count] + stamp[1], data[1:]))
+            return
         segment = self._stamped(header, target.address, stamp)
         target.outlet.send((segment, data[offset:]) if offset < len(data) else (segment,))
 
@@ -196,7 +208,7 @@ class Router:
     @staticmethod
     def _stamped(header: dict[str, Any], to: str, stamp: tuple[int, bytes]) -> bytes:
         header["to"] = to
-        for name in ("from", "ws", "user", "ctx"):
+        for name in _STAMPED:
             header.pop(name, None)
         return restamp(header, stamp)
 
@@ -243,7 +255,7 @@ class Router:
                 self._forward(source, target, header, payload)
 
     def _extension(self, source: Connection, header: dict[str, Any], to: str, payload: tuple[Buffer, int]) -> None:
-        """A frame of extensions §3: a chunk is rejected that cannot be taken, a query that nobody is there to answer."""
+        """A frame of extensions §3; a chunk nobody can take is rejected, and a query nobody is there to answer."""
         data, offset = payload
         target = self.connections.get(to)
         if target is not None and target.level >= 1:

@@ -74,7 +74,10 @@ def open_door(name: DoorName, context: DoorContext, path: str, application: Appl
 
 
 class _PeersAreNoErrors(logging.Filter):
-    """uvicorn reports what strangers send at WARNING and above; to us it is no news (RELIABILITY: garbage)."""
+    """uvicorn reports what strangers send at WARNING and above; to us it is no news (RELIABILITY: garbage).
+
+    It also reports the path of every upgrade with its query, in which clients of long ago have their token (S50).
+    """
 
     _TEXTS = (
         "Invalid HTTP request",
@@ -83,9 +86,10 @@ class _PeersAreNoErrors(logging.Filter):
         "ASGI callable returned without",
         "Cancel 0 running",
     )
+    _UPGRADE = '%s - "WebSocket %s"'
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self._TEXTS)
+        return not (str(record.msg).startswith(self._UPGRADE) or record.getMessage().startswith(self._TEXTS))
 
 
 _filter = _PeersAreNoErrors()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypha.auth.identity import root_user
+from hypha.broker.connections import Connection
 from hypha.broker.presence import Newcomer
 from hypha.doors.handshake import DoorContext
 from hypha_rpc.transports.base import HIGH_WATER, Buffer, Closed, Transport
@@ -34,10 +35,11 @@ class InprocDoor:
         """Admit the other end of *transport* (`memory.Acceptor`); runs on the server's loop."""
         context = self._context
         client_id = str(message["client_id"])
-        outlet = _Outlet(transport)
+        outlet = _Outlet(context, transport)
         user = root_user().admitted(client_id, self._workspace, "a")
         newcomer = Newcomer(self._workspace, client_id, user, "a", "root", 1, message.get("life"), resumes=True)
         arrival = await context.presence.join(newcomer, outlet)
+        outlet.connection = arrival.connection
         transport.start(_Receiver(context, arrival.connection))
         return {
             "type": "connection_info",
@@ -80,7 +82,10 @@ class _Receiver:
 class _Outlet:
     """`Outlet` over a memory transport."""
 
-    def __init__(self, transport: Transport) -> None:
+    connection: Connection | None = None
+
+    def __init__(self, context: DoorContext, transport: Transport) -> None:
+        self._context = context
         self._transport = transport
 
     @property
@@ -105,7 +110,9 @@ class _Outlet:
         asyncio.get_running_loop().call_soon(self.abort)
 
     def ping(self) -> None:
-        """A thread of this process does not die silently; its keep-alive is the client's own ping."""
+        """Answered here: these clients send no keep-alive, and a thread of this process does not die silently."""
+        if self.connection is not None:
+            self.connection.alive(self._context.clock())
 
     def pause_reading(self) -> None:
         """The client sees `writable`."""

@@ -30,6 +30,7 @@ class Consumer:
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading = False
+        self._heard = 0
 
     def token(self) -> str:
         """Fresh for every call."""
@@ -52,6 +53,7 @@ class Consumer:
             fields["may_have_run"] = getattr(error, "may_have_run", None)
         else:
             fields = {"outcome": "result"}
+        fields["state"] = str(getattr(self._server.rpc, "state", ""))
         tell("settled", label=label, took=round(time.monotonic() - begin, 3), at=time.time(), **fields)
 
     def _made(self, method: str, seconds: float | None, size: int) -> Any:
@@ -59,7 +61,49 @@ class Consumer:
             return self._service.take(bytes(size))
         if method == "give":
             return self._service.give(size)
+        if method == "revoke":
+            return self._revoke()
         return self._service[method](self.token(), *([] if seconds is None else [seconds]))
+
+    async def _revoke(self) -> None:
+        """Something for which the server needs its disk."""
+        await self._server.revoke_token(await self._server.generate_token({"expires_in": 60}))
+
+    async def burst(self, label: str, count: int) -> None:
+        """Call many times at once."""
+        calls = (self._service.echo(self.token()) for _ in range(count))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [repr(result)[:200] for result in results if isinstance(result, BaseException)]
+        tell("burst", label=label, at=time.time(), failed=len(failed), first=failed[:1])
+
+    async def consume(self, label: str, count: int) -> None:
+        """Take all items of a generator that makes them as fast as it can."""
+        items, error = 0, ""
+        try:
+            async for _ in await self._service.count(count):
+                items += 1
+        except Exception as problem:  # noqa: BLE001 - supervision: the error is the report
+            error = f"{type(problem).__name__}: {problem}"[:200]
+        tell("consumed", label=label, at=time.time(), items=items, error=error)
+
+    async def listen(self, label: str, kind: str) -> None:
+        """Subscribe to events, and report each small one."""
+
+        def heard(event: dict[str, Any]) -> None:
+            self._heard += 1
+            if not event["data"]["filling"]:
+                tell("heard", number=event["data"]["number"], at=time.time(), of_all=self._heard)
+
+        self._server.on(kind, heard)
+        await self._server.subscribe([kind])
+        tell("listening", label=label)
+
+    async def announce(self, label: str, kind: str, number: int = 0, size: int = 0) -> None:
+        """Send an event to all who listen."""
+        data = {"number": number, "filling": bytes(size)}
+        begin = time.time()
+        await self._server.emit({"type": kind, "to": "*", "data": data})
+        tell("announced", label=label, at=begin)
 
     async def until(self, label: str, what: str = "echo", limit: float = 90.0) -> None:
         """Repeat something until it works."""

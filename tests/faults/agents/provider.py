@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from programs.report import order, tell
@@ -15,6 +17,7 @@ from programs.report import order, tell
 from hypha_rpc import connect_to_server
 
 LIFE_S = 900.0
+METHODS = ("echo", "slow", "executor", "block", "count", "take", "give")
 
 
 class Journal:
@@ -50,6 +53,21 @@ class Work:
         self._journal.write("done", token)
         return token
 
+    async def executor(self, token: str, seconds: float) -> str:
+        """Keep a thread busy for a while."""
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, seconds)
+        return token
+
+    async def block(self, token: str, seconds: float) -> str:
+        """Keep the event loop busy for a while."""
+        time.sleep(seconds)  # noqa: ASYNC251 - what this is about
+        return token
+
+    async def count(self, count: int) -> AsyncIterator[int]:
+        """Make items as fast as it can."""
+        for number in range(count):
+            yield number
+
     def take(self, data: bytes) -> int:
         """Take something big."""
         return len(data)
@@ -69,7 +87,7 @@ async def main(url: str, journal: str, *identity: str) -> None:
     service = {
         "id": "fault",
         "config": {"visibility": "public"},
-        **{name: getattr(work, name) for name in ("echo", "slow", "take", "give")},
+        **{name: getattr(work, name) for name in METHODS},
     }
     info = await server.register_service(service)
     token = await server.generate_token({"expires_in": 3600})

@@ -142,7 +142,8 @@ async def test_a_taken_port_is_told_in_one_line(tmp_path: Path):
         await server.start(ready=False)
         assert await server.wait() == 1
     assert server.log_tail().strip() == (
-        f"hypha: [Errno 98] cannot listen on 127.0.0.1:{server.port}: Address already in use"
+        f"hypha: cannot listen on 127.0.0.1:{server.port}: Address already in use"
+        "; another program has this port, choose one with --port"
     )
 
 

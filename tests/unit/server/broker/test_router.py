@@ -204,7 +204,7 @@ def test_extension_frames_go_to_level_1_or_nowhere(world: World, kind: str):
     for to in ("c2", "*", "gone"):
         world.router.route(source, frame({"type": kind, "to": to, "session": "k"}))
     assert not public.frames
-    assert len(back.frames) == (3 if kind == "chunk" else 0)
+    assert len(back.frames) == {"chunk": 3, "query": 2}.get(kind, 0)
     world.router.route(source, frame({"type": kind, "to": "*/manager", "session": "k"}))
     assert world.manager.frames[0][0]["type"] == kind
 
@@ -405,3 +405,38 @@ def test_one_who_was_replaced_cannot_be_detached_again(world: World):
     assert world.router.detach(new)
     assert not world.router.connections
     assert not world.router.workspaces
+
+
+HEADERS = [
+    {"type": "method", "to": "ws/c2", "method": "services.s.f", "session": "s1"},
+    {"type": "method", "to": "c2", "method": "services.s.f", "session": "s1"},
+    {"type": "method", "to": "ws/c2", "method": "s1.resolve", "parent": "s1"},
+    {"type": "method", "to": "ws/c2", "method": "services.s.f", "from": "x/y", "ws": "z", "user": {"id": "root"}},
+    {"type": "method", "to": "ws/c2", "method": "services.s.f", "ctx": 1},
+    {"type": "method", "to": "ws/c2", "method": "m", **{f"k{number}": [number] for number in range(11)}},
+    {"type": "method", "to": "ws/c2", "method": "m", **{f"k{number}": [number] for number in range(20)}},
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=range(len(HEADERS)))
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("payload", [None, {"args": [1, b"x" * 5000]}])
+def test_a_header_is_passed_on_with_its_senders_identity_however_it_was_written(
+    world: World, header: dict[str, Any], wide: bool, payload: Any
+):
+    source, _ = world.connect("c1", level=1)
+    _, back = world.connect("c2", level=1)
+    data = frame(header, payload)
+    if wide and data[0] & 0xF0 == 0x80:
+        data = b"\xde\x00" + bytes((data[0] & 0x0F,)) + data[1:]
+    world.router.route(source, data)
+    [(passed, extra)] = back.frames
+    own = {name: value for name, value in header.items() if name not in ("to", "from", "ws", "user", "ctx")}
+    assert {name: passed.pop(name) for name in own} == own
+    assert passed.pop("to") == "ws/c2"
+    assert passed.pop("from") == "ws/c1"
+    if passed:
+        assert passed.pop("ws") == "ws"
+        assert passed.pop("user")["id"] == source.user.id
+    assert not passed
+    assert extra == (payload or {})

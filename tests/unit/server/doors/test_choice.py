@@ -74,3 +74,13 @@ def test_what_strangers_send_does_not_reach_the_log(caplog: pytest.LogCaptureFix
     logger.warning("Invalid HTTP request received.")
     logger.error("Exception in ASGI application")
     assert [record.getMessage() for record in caplog.records] == ["Exception in ASGI application"]
+
+
+def test_the_path_of_an_upgrade_does_not_reach_the_log(caplog: pytest.LogCaptureFixture):
+    quiet_runner()
+    caplog.set_level(logging.INFO)
+    logger = logging.getLogger("uvicorn.error")
+    for end in ("[accepted]", "%d", "403"):
+        values = (404,) if "%" in end else ()
+        logger.info(f'%s - "WebSocket %s" {end}', "127.0.0.1:5", "/ws?token=secret", *values)
+    assert caplog.records == []
