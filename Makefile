@@ -170,6 +170,12 @@ bench: setup interop-setup ## Measure against the public packages (ARGS=--quick)
 faults: setup interop-setup ## Break things under our pair and the public pair (ARGS=--quick, ARGS="--only server_restart")
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 
+.PHONY: sim
+sim: $(VENV_STAMP) ## Histories of a simulated world (HYPHA_HISTORIES=20000), a session cut after every byte (HYPHA_CUT_STRIDE=1)
+	@HYPHA_HISTORIES=$${HYPHA_HISTORIES:-20000} $(BIN)/python -m tests.sim.run $(ARGS)
+	@HYPHA_CUT_STRIDE=$${HYPHA_CUT_STRIDE:-1} $(BIN)/python -m tests.cut.run
+	@HYPHA_CUT_STRIDE=$${HYPHA_CUT_STRIDE:-1} $(BIN)/python -m tests.cut.run --silent
+
 # ------------------------------------------------------------------------------------ maintain
 
 .PHONY: constraints

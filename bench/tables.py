@@ -37,8 +37,8 @@ what else the machine does hits both. Compare within the table only.
 * `connect`: connecting in a process that has imported the client. `server_start`: from starting the process until
   `/health/readiness` says 200; `server_memory`: its resident memory then. `server_*_share`: the
   same of a process that only imports the libraries our server declares, divided by that of our server. `import`,
-  `import_memory`: `from hypha_rpc import connect_to_server` in a fresh process with warm file caches, and resident memory after it;
-  `import_asyncio`: `import asyncio` alone, for comparison (no gain of ours).
+  `import_memory`: `from hypha_rpc import connect_to_server` in a fresh process with warm file caches, and resident
+  memory after it; `import_asyncio`: `import asyncio` alone, for comparison (no gain of ours).
 * CPU: user and system time of server/callee/caller from `/proc`, divided by the calls (callbacks, items, clients).
 
 Servers run with {settings}: the public server disconnects clients

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hypha_rpc.client.login import login, logout
     from hypha_rpc.client.rpc import RPC
     from hypha_rpc.endpoint.leases import keep
+    from hypha_rpc.exporting import api
     from hypha_rpc.sync.names import (
         connect_to_server_sync,
         get_remote_service_sync,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RPC",
     "__version__",
+    "api",
     "connect_to_server",
     "connect_to_server_sync",
     "get_remote_service",
@@ -55,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "RPC": "hypha_rpc.client.rpc",
+    "api": "hypha_rpc.exporting",
     "connect_to_server": "hypha_rpc.client.connect",
     "connect_to_server_sync": "hypha_rpc.sync.names",
     "get_remote_service": "hypha_rpc.client.connect",

@@ -203,6 +203,9 @@ class CallbackExpired(RemoteException, ReferenceError):
     """The callback belonged to a call that has ended."""
 
 
+_LONGEST_PATH = 200
+
+
 class SerializationError(HyphaError, TypeError):
     """A value has no wire form.
 
@@ -216,7 +219,10 @@ class SerializationError(HyphaError, TypeError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.message} (at {self.path})" if self.path else self.message
+        path = self.path
+        if len(path) > _LONGEST_PATH:
+            path = f"{path[: _LONGEST_PATH // 2]}...{path[-_LONGEST_PATH // 4 :]}"
+        return f"{self.message} (at {path})" if path else self.message
 
 
 class LimitExceeded(HyphaError):

@@ -40,6 +40,12 @@ class ServerContext:
     def __await__(self) -> Generator[Any, None, Server]:
         return self._connect().__await__()
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"not connected yet, there is no {name!r}: write `server = await connect_to_server(...)`, "
+            "or `async with connect_to_server(...) as server:`"
+        )
+
     async def __aenter__(self) -> Server:
         return await self._connect()
 
@@ -127,7 +133,7 @@ def parse_service_url(url: str) -> tuple[str, str, str, str, str]:
     """
     match = _SERVICE_URL.match(url)
     if match is None or not urlsplit(url).netloc:
-        raise ValueError("URL does not match the expected pattern")
+        raise ValueError("URL does not match the expected pattern http(s)://HOST/WORKSPACE/services/[CLIENT:]SERVICE")
     server, workspace, client, service, app = match.groups()
     return server, unquote(workspace), unquote(client or "*"), unquote(service), unquote(app or "*")
 

@@ -19,6 +19,7 @@ __all__ = [
     "function_html",
     "members_text",
     "service_html",
+    "service_summary",
     "service_text",
     "signature_of",
 ]
@@ -43,6 +44,8 @@ _UNKNOWN: Final = inspect.Signature(
 _MAX_DEPTH: Final = 8
 _MAX_TEXT: Final = 200
 _MAX_NAMES: Final = 12
+#: Notebooks align cells to the right and in the middle otherwise.
+_CELL: Final = "text-align:left;vertical-align:top;padding:0.15em 1.5em 0.15em 0"
 
 
 class _Word:
@@ -181,12 +184,21 @@ def members_text(service: dict[str, Any]) -> str:
     return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "") if names else "none"
 
 
+def service_summary(service: dict[str, Any]) -> str:
+    """How terminals of IPython show a service: a line for each function."""
+    lines = [_heading(service)]
+    for path, function in _functions(service):
+        about = _first_line(function)
+        lines.append(f"    {path}{_signature_text(function)}" + (f"  # {about}" if about else ""))
+    return "\n".join(lines)
+
+
 def service_html(service: dict[str, Any]) -> str:
     """How notebooks show a service."""
     description = dict.get(service, "description")
     rows = "".join(
-        f"<tr><td style='text-align:left'><code>{html.escape(path + _signature_text(function))}</code></td>"
-        f"<td style='text-align:left'>{html.escape(_first_line(function))}</td></tr>"
+        f"<tr><td style='{_CELL}'><code>{html.escape(path + _signature_text(function))}</code></td>"
+        f"<td style='{_CELL}'>{html.escape(_first_line(function))}</td></tr>"
         for path, function in _functions(service)
     )
     values = "".join(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import warnings
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -19,8 +19,6 @@ DEFAULT_RINTF_TIMEOUT_S: Final = 10.0
 
 #: From this likeness on an unknown option is taken for a misspelt one.
 _LIKE: Final = 0.85
-
-_log = logging.getLogger("hypha_rpc.client")
 
 _ENVIRONMENT: Final = {
     "server_url": "HYPHA_SERVER_URL",
@@ -120,7 +118,8 @@ def _warn_of_misspelt(unknown: Set[str], known: Set[str]) -> None:
     for key in sorted(unknown):
         meant = difflib.get_close_matches(key, known, n=1, cutoff=_LIKE)
         if meant:
-            _log.warning("connect_to_server has no option %r, it is ignored; did you mean %r?", key, meant[0])
+            text = f"connect_to_server has no option {key!r}, it is ignored; did you mean {meant[0]!r}?"
+            warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _client_id(chosen: Mapping[str, Any]) -> str:

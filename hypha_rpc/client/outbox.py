@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 from hypha_rpc.client.progress import follow
 from hypha_rpc.client.proxies import PendingCall
 from hypha_rpc.client.serving import SERVING, inherited_deadline
-from hypha_rpc.errors import AnswerLost, CallError, ConnectionLost, DeadlineExceeded, PeerGone, TooManyPending
+from hypha_rpc.errors import (
+    AnswerLost,
+    CallError,
+    ConnectionLost,
+    DeadlineExceeded,
+    PeerGone,
+    SerializationError,
+    TooManyPending,
+)
 
 if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
@@ -67,9 +75,11 @@ class Outbox:
         if self.open and reference.target[0] != "*" and call.deadline is None:
             try:
                 call.call_id = rpc.endpoint.call(reference, args, kwargs, call, loop.time())
+                if rpc.endpoint.core.exports.sessions:
+                    self._note_streams(call)
             except Exception as error:  # noqa: BLE001 - supervision boundary, see `make`
                 call.rpc = None
-                call.set_exception(error)
+                call.set_exception(_told(error))
         else:
             self._send(call)
         return call
@@ -123,12 +133,19 @@ class Outbox:
             )
         except Exception as error:  # noqa: BLE001 - supervision boundary: what encoding runs into is the caller's
             call.rpc = None
-            call.set_exception(error)
+            call.set_exception(_told(error))
             return
         if not call.done():
             call.call_id = call_id
+            self._note_streams(call)
             if call.settings.progress is not None and call_id is not None:
                 follow(rpc.endpoint, call, call_id, call.settings.progress)
+
+    def _note_streams(self, call: PendingCall) -> None:
+        """A generator in the arguments ends with the first attempt: a second one would send an empty one."""
+        session = self._rpc.endpoint.core.exports.sessions.get(call.call_id or "")
+        if session is not None and session.closers:
+            call.request = None
 
     def call_again(self, call: PendingCall, error: BaseException) -> bool:
         """Make *call* again a little later if *error* says that it never reached its callee, or if it may run twice.
@@ -224,3 +241,8 @@ def _waited_in_vain(call: PendingCall, now: float) -> BaseException:
     if call.deadline is not None and now >= call.deadline:
         return DeadlineExceeded("Method call timed out: the connection was down until its deadline", may_have_run=False)
     return ConnectionLost("WebSocket reconnection timed out")
+
+
+def _told(error: Exception) -> Exception:
+    """*error* for its caller: the path says where a value stands that cannot be sent, the encoder's frames nothing."""
+    return error.with_traceback(None) if isinstance(error, SerializationError) else error

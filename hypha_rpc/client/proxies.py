@@ -7,10 +7,11 @@ number of reconnections of either side.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, members_text, service_html
+from hypha_rpc.client.help import RemoteDoc, RemoteSignature, Routine, members_text, service_html, service_summary
 from hypha_rpc.client.settings import DEFAULTS, CallSettings, Progress
 from hypha_rpc.client.streams import RemoteGenerator
 from hypha_rpc.endpoint.ports import Reference
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from hypha_rpc.client.rpc import RPC
 
 __all__ = ["CoroutineCall", "PendingCall", "RemoteFunction", "RemoteGenerator", "RemoteService"]
+
+_SETTING: Final = re.compile(r"unexpected keyword argument '(timeout|silence|progress)'")
 
 
 class PendingCall(asyncio.Future[Any]):
@@ -51,6 +54,12 @@ class PendingCall(asyncio.Future[Any]):
         self.deadline: float | None = None
         self.settings = DEFAULTS
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this call was not awaited, it has no {name!r}: write `(await f(...)).{name}`")
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError("this call was not awaited: write `async for item in await f(...)`")
+
     def cancel(self, msg: Any = None) -> bool:
         """Stop waiting; the call is forgotten here and cancelled there."""
         cancelled = super().cancel(msg)
@@ -73,6 +82,8 @@ class PendingCall(asyncio.Future[Any]):
         if rpc is not None and isinstance(exception, BaseException) and rpc.outbox.call_again(self, exception):
             return
         self._release()
+        if isinstance(exception, TypeError) and (found := _SETTING.search(str(exception))):
+            exception.add_note(f"A setting of a call stands apart from its arguments: f.options({found[1]}=...)(...)")
         super().set_exception(exception)
 
     def set_exception_quietly(self, exception: BaseException) -> None:
@@ -234,6 +245,9 @@ class RemoteService(ObjectProxy):
 
     def _repr_html_(self) -> str:
         return service_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(service_summary(self))
 
     def __reduce__(self) -> Any:
         raise TypeError("a remote service cannot be pickled: it belongs to a connection; pass its id instead")

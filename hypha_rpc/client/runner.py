@@ -8,7 +8,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypha_rpc.client.serving import SERVING
 from hypha_rpc.errors import CallCancelled
@@ -119,13 +119,22 @@ async def _finish(endpoint: Endpoint, job: Running, outcome: Awaitable[Any]) -> 
         if task is not None and task.cancelling():
             raise
     except Exception as error:  # noqa: BLE001 - supervision boundary: a user function's failure becomes the caller's
-        endpoint.fail(job, error, time())
+        endpoint.fail(job, _reportable(error), time())
     else:
         endpoint.reply(job, result, time())
 
 
 def _reportable(error: BaseException) -> BaseException:
-    return CallCancelled("The call was cancelled at the callee") if isinstance(error, asyncio.CancelledError) else error
+    """What the caller is told: its traceback begins with the user's function, not with who called that."""
+    if isinstance(error, asyncio.CancelledError):
+        return CallCancelled("The call was cancelled at the callee")
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == _HERE:
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+_HERE: Final = _reportable.__code__.co_filename
 
 
 def _current() -> asyncio.Task[Any] | None:

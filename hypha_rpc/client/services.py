@@ -31,7 +31,12 @@ def build_service(source: Any, workspace: str, *, announce: bool) -> Service:
         ValueError: an id, visibility, list of workspaces or trusted key that cannot be.
         TypeError: a config that is no dictionary.
     """
+    if source is None or isinstance(source, (str, bytes, int, float, list, tuple, set)):
+        raise TypeError(f"a service is a dictionary with an 'id', or an object, not {type(source).__name__}")
     given = _members(source)
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"the names of a service's members must be text, not {type(name).__name__}: {name!r:.60}")
     service_id = given.pop("id", None)
     if service_id is None and isinstance(source, Mapping):
         raise ValueError("Service id not found: a service needs an 'id'")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hypha_rpc.endpoint.ports import Reference
 from hypha_rpc.endpoint.streams import BATCH_BYTES, MOST_ITEMS, rough_size
@@ -135,6 +135,9 @@ class RemoteGenerator:
 
     def __aiter__(self) -> RemoteGenerator:
         return self
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("items of a remote generator come one by one over the network: write `async for`")
 
     async def __anext__(self) -> Any:
         """The next item.

@@ -80,6 +80,25 @@ class BigFrames:
             under = None
         return Admitted(under=under, session=own if isinstance(own, str) else None)
 
+    def check_first(self, piece: Buffer, context: Mapping[str, Any]) -> bool:
+        """The same for the first piece of a message that comes by the steps of protocol §5.
+
+        Returns:
+            Whether it is wanted. It is not known where the header cannot be read, as the pieces of those who cut very
+            short hold less than that, or names what is not there: that is told when the message is complete.
+
+        Raises:
+            PermissionError, LimitExceeded: the whole would be refused, or is an answer that nobody waits for.
+        """
+        try:
+            header, _ = read_header(piece)
+            # Nobody is asked whether an event may come.
+            if header.get("type") == "method":
+                self.admit(piece, context)
+        except (FrameError, MethodNotFound):
+            return False
+        return True
+
     def _check(self, method: str, sender: str, context: Mapping[str, Any], *, sealed: bool) -> None:
         """Raise what the whole call would be refused with."""
         target, refusal = self._core.lookup(method, sender)

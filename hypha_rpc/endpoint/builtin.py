@@ -30,6 +30,9 @@ class Host(Protocol):
     def receive_assembled(self, data: bytes | memoryview, context: Mapping[str, Any]) -> None:
         """Take a frame that came in pieces."""
 
+    def check_first(self, piece: bytes, context: Mapping[str, Any]) -> bool:
+        """Look at its first piece: raise if it would be refused, False if that cannot be told yet."""
+
 
 def service(host: Host) -> Service:
     """The built-in service of *host*."""
@@ -82,12 +85,12 @@ class _Builtin:
     def append(self, key: str, data: bytes, heartbeat: bool = False, *, context: Mapping[str, Any]) -> None:
         """Add a piece behind the last one."""
         sender = self._touch(key, heartbeat, context)
-        self._host.callee.messages.put(sender, key, None, data, self._host.core.now)
+        self._put(sender, key, None, data, context)
 
     def set(self, key: str, index: int, data: bytes, heartbeat: bool = False, *, context: Mapping[str, Any]) -> None:
         """Add the piece at *index*."""
         sender = self._touch(key, heartbeat, context)
-        self._host.callee.messages.put(sender, key, int(index), data, self._host.core.now)
+        self._put(sender, key, int(index), data, context)
 
     def process(self, key: str, heartbeat: bool = False, *, context: Mapping[str, Any]) -> None:
         """Handle the complete message as if it had just arrived from the caller."""
@@ -97,6 +100,12 @@ class _Builtin:
     def remove(self, key: str, *, context: Mapping[str, Any]) -> None:
         """Forget an incomplete message."""
         self._host.callee.messages.remove(context["from"], key)
+
+    def _put(self, sender: str, key: str, index: int | None, data: bytes, context: Mapping[str, Any]) -> None:
+        host = self._host
+        host.callee.messages.put(
+            sender, key, index, data, host.core.now, check=lambda piece: host.check_first(piece, context)
+        )
 
     def _touch(self, key: Any, heartbeat: bool, context: Mapping[str, Any]) -> str:
         """Check the key; a step of an answer restarts the clock of the call it answers."""

@@ -62,7 +62,7 @@ class Callee:
         """Register the built-in service."""
         self._core.exports.add(builtin.service(host))
 
-    def serve(  # noqa: PLR0917 - made once a call; keywords would cost
+    def serve(
         self, method: str, caller: str, header: dict[str, Any], extra: dict[str, Any], key: bytes | None = None
     ) -> None:
         """Take one call; *key* is the public key of who encrypted it."""

@@ -125,7 +125,7 @@ class Caller:
             answers[name] = {**reference, "_rmethod": f"{call_id}.{name}"}
         return {"promise": answers, "x": LEVEL}
 
-    def _encoded(  # noqa: PLR0917 - private, all of them one frame
+    def _encoded(
         self, header: dict[str, Any], values: list[Any], extra: dict[str, Any], call_id: str, key: bytes | None = None
     ) -> Frame:
         """A request whose values are not plain; what they export is withdrawn if it cannot be packed."""

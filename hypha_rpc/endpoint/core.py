@@ -147,7 +147,8 @@ class Core:
     def _service_method(self, method: str, caller: str, key: bytes | None) -> tuple[Target | None, str | None]:
         target = self.exports.find_service_method(method)
         if target is None or target.service is None:
-            return None, f"Method expired or not found: {caller}:{method}"
+            advice = "it was unregistered, or registered anew without it; get_service() finds what is there now"
+            return None, f"Method expired or not found: {caller}:{method} ({advice})"
         service = target.service
         service.used = self.now
         verb = f"invoking protected method {caller}:{method}"

@@ -210,6 +210,10 @@ class Endpoint:
         except FrameError as error:
             core.port.dropped(str(error))
 
+    def check_first(self, piece: bytes, context: Mapping[str, Any]) -> bool:
+        """Whether the message that *piece* begins may be; raises what it would be refused with (`BigFrames`)."""
+        return self.big.check_first(piece, context)
+
     def receive_assembled(self, data: bytes | memoryview, context: Mapping[str, Any]) -> None:
         """Take a frame that came in pieces; it has the identity of who completed it (protocol §5).
 
@@ -252,12 +256,8 @@ class Endpoint:
                 self.caller.answer(call, name, sender, extra)
                 return
             if session.startswith(self.core.id_prefix):
-                # Late answers are normal (protocol §4.3); what is in them is let go.
                 if offset < len(data):
-                    extra = read_extra(data, offset)
-                    if name == "reject" and self.big.outgoing.active:
-                        self.caller.transfers.rejected(sender, session, extra)
-                    self.caller.late(sender, extra)
+                    self._late(sender, session, name, read_extra(data, offset))
                 return
         if extra is None:
             try:
@@ -266,6 +266,12 @@ class Endpoint:
                 self.callee.refuse_unread(header, sender, error)
                 return
         self.callee.serve(method, sender, header, extra)
+
+    def _late(self, sender: str, session: str, name: str, extra: dict[str, Any]) -> None:
+        """An answer to nobody is normal (protocol §4.3); what is in it is let go, or it ends a transfer."""
+        if name == "reject" and self.big.outgoing.active:
+            self.caller.transfers.rejected(sender, session, extra)
+        self.caller.late(sender, extra)
 
     def _other(self, header: dict[str, Any], data: Buffer, offset: int) -> None:
         """A frame of extensions §3, or an event."""

@@ -29,6 +29,9 @@ WINDOW: Final = 30
 NO_CHUNKS: Final = "NoChunks"
 """Kind of the error by which our server says that a receiver takes no chunks."""
 _METHOD: Final = "services.built-in.message_cache."
+_UNCHECKED: Final = 8 * 1024 * 1024
+
+Check = Callable[[bytes], bool]
 
 
 class Steps(Protocol):
@@ -290,9 +293,10 @@ class _Nobody:
 class _Entry:
     """An incomplete message: its pieces, in memory or outside."""
 
-    __slots__ = ("lot", "message", "outside", "places", "written")
+    __slots__ = ("checked", "lot", "message", "outside", "places", "written")
 
     def __init__(self, message: PartialMessage, lot: Lot) -> None:
+        self.checked = False
         self.message = message
         self.lot = lot
         self.outside: Area | None = None
@@ -339,28 +343,49 @@ class MessageStore:
             raise KeyError(f"Message with key {key} does not exists.")
         return entry
 
-    def put(self, sender: str, key: str, index: int | None, piece: Any, now: float) -> None:
-        """Add a piece, at *index* or behind the last one; what breaks a bound ends the message."""
+    def put(
+        self, sender: str, key: str, index: int | None, piece: Any, now: float, *, check: Check | None = None
+    ) -> None:
+        """Add a piece, at *index* or behind the last one; what breaks a bound or is refused ends the message.
+
+        Args:
+            sender: its stamped address.
+            key: of the message.
+            index: where the piece belongs.
+            piece: the piece.
+            now: monotonic time in seconds.
+            check: looks at the first piece: raises if the message would be refused, False if it cannot tell yet.
+        """
         entry = self._get(sender, key)
         if not isinstance(piece, bytes):
             raise TypeError("a piece of a message must be binary")
+        number = entry.message.count if index is None else index
         try:
-            entry.message.put(entry.message.count if index is None else index, piece, now)
-            self._settle(entry, index, piece)
-        except LimitExceeded:
+            if check is None or number == 0:
+                entry.checked = check is None or check(piece)
+            entry.message.put(number, piece, now)
+            if not entry.checked and entry.message.size > _UNCHECKED:
+                raise LimitExceeded(f"the first piece has to come within {_UNCHECKED} bytes")
+            self._settle(entry, number, piece)
+        except (LimitExceeded, PermissionError):
             self.remove(sender, key)
             raise
 
-    def _settle(self, entry: _Entry, index: int | None, piece: bytes) -> None:
+    def _settle(self, entry: _Entry, number: int, piece: bytes) -> None:
         """Keep the piece in memory while there is room there, else outside (security S47)."""
         if self._storage.keep(entry.lot, len(piece)):
             return
         if entry.outside is None:
             entry.outside = self._storage.overflow()
-        number = entry.message.count - 1 if index is None else index
-        entry.outside.write(entry.written, piece)
-        entry.places[number] = (entry.written, len(piece))
-        entry.written += len(piece)
+        at, room = entry.places.get(number, (entry.written, 0))
+        if len(piece) > room:
+            at = entry.written
+            # Replacing pieces by longer and longer ones must not fill the disk.
+            if at + len(piece) > 2 * entry.lot.limit:
+                raise LimitExceeded("the pieces of a message were replaced too often")
+            entry.written += len(piece)
+        entry.outside.write(at, piece)
+        entry.places[number] = (at, len(piece))
         entry.message.move_out(number)
 
     def take(self, sender: str, key: str) -> bytes | memoryview:

@@ -110,6 +110,7 @@ class Connection(User):
 
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call an async function in the loop, wait, return its result."""
+        __tracebackhide__ = True  # notebooks and pytest show the caller's line, not this one
         return to_blocking(self, self._portal.run(function, *args, **kwargs))
 
     def handler(self, function: Any) -> Any:

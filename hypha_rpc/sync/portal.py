@@ -100,6 +100,7 @@ class Waiter:
 
     def wait(self) -> Any:
         """Wait for the outcome; return or raise it."""
+        __tracebackhide__ = True  # notebooks and pytest show the caller's line, not this one
         slots = CURRENT.slots
         if slots is not None:
             slots.leave()
@@ -194,6 +195,7 @@ class Portal:
             RuntimeError: this is the thread of the loop.
             ConnectionError: the loop has ended.
         """
+        __tracebackhide__ = True  # notebooks and pytest show the caller's line, not this one
         if _get_ident() == self._ident:
             raise RuntimeError(self._reentry(function))
         waiter = Waiter(self)

@@ -65,6 +65,7 @@ class BlockingFunction(Routine):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function and wait for its result."""
+        __tracebackhide__ = True  # notebooks and pytest show the caller's line, not this one
         return self._host.run(self._called, *args, **kwargs)
 
     def options(

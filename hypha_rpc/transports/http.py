@@ -32,7 +32,7 @@ from hypha_rpc.transports.dial import proxy_for
 from hypha_rpc.transports.handshake import MAX_MESSAGE, read_answer
 from hypha_rpc.transports.http_pipe import CourierFailed, HttpPipe, PostAnswer
 from hypha_rpc.transports.target import Target, checked_headers, parse_target, redirected
-from hypha_rpc.transports.tls import TlsContexts
+from hypha_rpc.transports.tls import TlsContexts, tls_failure
 from hypha_rpc.transports.token import workspace_of_token
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def _unavailable(target: Target, error: Exception) -> Unavailable:
         if isinstance(cause, ConnectionRefusedError):
             return OpenRefused(f"Nothing listens at {where}")
         if isinstance(cause, ssl.SSLError):
-            return Unavailable(f"No secure connection to {where}: {cause}")
+            return Unavailable(tls_failure(where, cause))
         if isinstance(cause, socket.gaierror):
             return Unavailable(f"Cannot find the host {target.host!r}: {cause}")
     return Unavailable(f"The connection to {where} failed: {type(error).__name__}: {error}")

@@ -6,7 +6,7 @@ import logging
 import ssl
 from typing import Any
 
-__all__ = ["TlsContexts"]
+__all__ = ["TlsContexts", "tls_failure"]
 
 _log = logging.getLogger("hypha_rpc.transport")
 
@@ -31,3 +31,10 @@ class TlsContexts:
             self._warned = True
             _log.warning("Certificates are not checked (ssl=False): anybody on the way can read and change everything")
         return self._made
+
+
+def tls_failure(where: str, error: ssl.SSLError) -> str:
+    """What to say when no secure connection to *where* comes about; of the usual reason *error* tells little."""
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        return f"No secure connection to {where}: what listens there does not speak TLS; is it http:// instead of https://?"
+    return f"No secure connection to {where}: {error}"

@@ -20,7 +20,7 @@ from hypha_rpc.transports.base import Credentials, Limits, OpenOptions, OpenTime
 from hypha_rpc.transports.dial import dial
 from hypha_rpc.transports.handshake import authenticate, normalize_server_url
 from hypha_rpc.transports.target import Target, checked_headers, parse_target, redirected
-from hypha_rpc.transports.tls import TlsContexts
+from hypha_rpc.transports.tls import TlsContexts, tls_failure
 
 if TYPE_CHECKING:
     from hypha_rpc.transports.pipe import Pipe
@@ -131,7 +131,7 @@ class WebSocketConnector:
         except (TimeoutError, Unavailable):
             raise
         except ssl.SSLError as error:
-            raise Unavailable(f"No secure connection to {target.authority}: {error}") from error
+            raise Unavailable(tls_failure(target.authority, error)) from error
         except OSError as error:
             raise Unavailable(f"The connection to {target.authority} failed: {error}") from error
         except UpgradeFailed as error:

@@ -256,7 +256,7 @@ class Encoder:
         self._depth += 1
         try:
             if self._depth > self._limits.depth:
-                raise SerializationError(f"nested deeper than {self._limits.depth} levels")
+                raise SerializationError(f"nested deeper than {self._limits.depth} levels, or contains itself")
             return form(value, self)
         except SerializationError:
             raise
@@ -275,7 +275,8 @@ class Encoder:
         for key, value in pairs:
             if not isinstance(key, str):
                 raise SerializationError(
-                    f"dictionary keys must be text, not {type(key).__name__}: {key!r:.60}", f"[{key!r:.60}]"
+                    f"dictionary keys must be text, not {type(key).__name__}: {key!r:.60}; convert them, e.g. with str()",
+                    f"[{key!r:.60}]",
                 )
             try:
                 encoded[checked_text(str.__str__(key))] = self.encode(value)
@@ -403,6 +404,9 @@ _INSTEAD: Final[dict[str, str]] = {
     "builtins.range": "list() of it",
     "builtins.slice": "a list of its start, stop and step",
     "enum.Enum": "its value or name",
+    "builtins.coroutine": "its result, by awaiting it first",
+    "_asyncio.Future": "its result, by awaiting it first",
+    "_asyncio.Task": "its result, by awaiting it first",
 }
 """What programs send in place of common values that have no form."""
 

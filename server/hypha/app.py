@@ -10,6 +10,7 @@ from typing import Any
 from starlette.routing import Route
 
 from hypha import __version__
+from hypha.audit import AuditFile, audit
 from hypha.auth.admission import Admission, Workspaces
 from hypha.auth.revocation import KeptRevocations
 from hypha.auth.secret import load_secrets, load_server_id
@@ -21,6 +22,7 @@ from hypha.broker.router import Router
 from hypha.doors.handshake import DoorContext
 from hypha.doors.inproc import InprocDoor
 from hypha.doors.rpc import RpcDoor
+from hypha.doors.sites import SiteRule
 from hypha.gateway import Gateway
 from hypha.login import LOGIN_ID, Callers, LoginRoom, Surroundings
 from hypha.manager.core import ManagerCore
@@ -43,7 +45,8 @@ __all__ = ["HyphaServer"]
 _log = logging.getLogger("hypha.server")
 
 SWEEP_S = 2.0
-STOP_PATIENCE_S = 5.0
+STOP_PATIENCE_S = 4.0
+_LOOK_S = 0.05
 
 
 class HyphaServer:
@@ -61,6 +64,7 @@ class HyphaServer:
         self.reason = "Server is starting"
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self._audit_file = AuditFile(settings.audit_log) if settings.audit_log else None
         directory = settings.resolved_state_dir()
         state = StateDirectory(directory) if directory is not None else None
         self.server_id = load_server_id(settings, state)
@@ -105,6 +109,7 @@ class HyphaServer:
             info=self._info(manager_id),
             clock=loop.time,
             now=time.time,
+            sites=SiteRule.of(settings, core.public_url),
         )
         self._startup = StartupFunctions(
             InprocDoor(self.doors),
@@ -118,6 +123,7 @@ class HyphaServer:
         )
         self.login = LoginRoom(settings, self._surroundings())
         self._sweeper: asyncio.Task[None] | None = None
+        self._frames_swept = 0
 
     def _surroundings(self) -> Surroundings:
         """What the login room needs of the others."""
@@ -190,6 +196,7 @@ class HyphaServer:
         if created is not None:
             self.manager.core.keeper.note(created)
             _log.info("workspace %s was created", admission.workspace)
+            audit("workspace_created", workspace=admission.workspace, user=admission.user.id)
 
     def _left(self, connection: Connection) -> None:
         self._counters.left += 1
@@ -214,23 +221,49 @@ class HyphaServer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._frames_swept = self._frames()
             try:
                 self.presence.sweep()
             except Exception:  # noqa: BLE001 - supervision boundary: the sweep must go on
                 _log.exception("sweeping failed")
 
+    def _frames(self) -> int:
+        """How many frames clients have sent."""
+        return self._counters.frames + sum(connection.frames for connection in self.router.connections.values())
+
+    async def drain(self) -> None:
+        """Let nobody in any more; calls under way have a grace, if there may be any.
+
+        The switch does not know which calls are open. Without a frame since the last
+        sweep there is none that was begun lately, and others would outlast the grace.
+        """
+        self.ready, self.reason = False, "Server is shutting down"
+        self.doors.draining = True
+        busy = self._frames() != self._frames_swept
+        until = self._loop.time() + self.settings.limits.stop_grace
+        # Two tables that nobody watches at other times.
+        while self._loop.time() < until and self._in_use(busy=busy):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
+    def _in_use(self, *, busy: bool) -> bool:
+        """Whether calls may be under way: those of HTTP are known, those of clients guessed."""
+        return bool(self.gateway.stats()["calls"] or (busy and self.doors.sockets))
+
     async def stop(self) -> None:
         """Say good-bye to everybody and end; bounded in time, idempotent."""
         self.ready, self.reason = False, "Server is shutting down"
+        self.doors.draining = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
             self._sweeper = None
         await self._startup.leave()
         await self._residents.close()
-        await self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
-        await self._startup.close()
+        good_bye = self.doors.close_all(1001, "Server is shutting down", STOP_PATIENCE_S)
+        await asyncio.gather(good_bye, self._startup.close())
         await self.gateway.close(ConnectionLost("Server is shutting down"))
         await self.manager.close(ConnectionLost("Server is shutting down"))
         self.login.close()
         await self.store.close()
+        if self._audit_file is not None:
+            self._audit_file.close()

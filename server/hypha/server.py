@@ -34,7 +34,9 @@ __all__ = ["app", "leave", "main", "run", "run_interactive"]
 
 _log = logging.getLogger("hypha.server")
 
-_THREADS_PATIENCE_S: Final = 3.0
+_THREADS_PATIENCE_S: Final = 1.0
+# Whatever clients and start-up functions do: asked to end, the process is gone in 10 s (RELIABILITY: SIGTERM).
+_END_S: Final = 9.0
 
 
 def __getattr__(name: str) -> Any:
@@ -104,8 +106,13 @@ def _for_good() -> Generator[None, None, None]:
 async def _serve(runner: ServerRunner) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, runner.stop)
+        loop.add_signal_handler(number, _stop, runner)
     await runner.run()
+
+
+def _stop(runner: ServerRunner) -> None:
+    runner.stop()
+    threading.Thread(target=_end_late, args=(0, _END_S), name="hypha-end", daemon=True).start()
 
 
 def _set_up_logging(settings: Settings) -> None:
@@ -131,12 +138,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def leave(code: int) -> NoReturn:
     """End the process, even where a start-up function left a thread that blocks: the interpreter would wait for it."""
-    threading.Thread(target=_end_late, args=(code,), name="hypha-end", daemon=True).start()
+    threading.Thread(target=_end_late, args=(code, _THREADS_PATIENCE_S), name="hypha-end", daemon=True).start()
     raise SystemExit(code)
 
 
-def _end_late(code: int) -> None:
-    time.sleep(_THREADS_PATIENCE_S)
+def _end_late(code: int, patience_s: float) -> None:
+    time.sleep(patience_s)
     _log.warning("a thread does not end: it is left behind")
     children = sys.modules.get("hypha_rpc.utils._child")
     if children is not None:

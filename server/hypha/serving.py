@@ -69,6 +69,7 @@ class ServerRunner:
         try:
             await self._start(server, web, stopping)
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await server.drain()
         finally:
             stopping.cancel()
             await server.stop()
@@ -107,7 +108,7 @@ class ServerRunner:
             server_header=False,
             # Whose forwarding headers count is decided by the web room (security S35).
             proxy_headers=False,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=2,
             # Clients of the HTTP transport use a connection again after up to a minute.
             timeout_keep_alive=75,
             h11_max_incomplete_event_size=settings.limits.http_head_bytes,

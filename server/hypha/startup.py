@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("hypha.startup")
 
-_LEAVE_PATIENCE_S: Final = 3.0
+_LEAVE_PATIENCE_S: Final = 1.0
 # External programs get 3 s to end, and are killed then.
-_TASKS_PATIENCE_S: Final = 6.0
+_TASKS_PATIENCE_S: Final = 4.0
 
 
 _HERE: Final = Path(__file__).parent

@@ -44,6 +44,9 @@ _LIMITS = frozenset(field.name for field in dataclasses.fields(Limits))
 def _settings(given: Mapping[str, Any]) -> Settings:
     """Settings from plain values; names of limits go into `Settings.limits`."""
     values: dict[str, Any] = {"in_memory": "state_dir" not in given, "port": 0, **given}
+    if "limits" not in values:
+        # Tests stop servers with clients that were busy a moment ago.
+        values.setdefault("stop_grace", 0.0)
     limits = {name: values.pop(name) for name in _LIMITS & values.keys()}
     if limits:
         values["limits"] = dataclasses.replace(values.get("limits") or Limits(), **limits)

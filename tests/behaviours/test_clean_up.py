@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ async def nothing_under_way(eventually: Eventually, *clients: Any) -> None:
         await eventually(
             lambda stats=client.rpc.stats: not any(stats()[name] for name in UNDER_WAY), what="empty tables"
         )
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 async def later(value: Any) -> Any:
@@ -72,11 +79,13 @@ async def test_b158_no_path_reaches_an_attribute(our_pair: Any, path: str) -> No
 async def test_b190_b191_calls_leave_nothing(pair: Any, eventually: Eventually, calls: int, size: int) -> None:
     service = await pair.offer(later=later, plain=lambda value: value, fail=fail)
     value = "x" * size
+    before = resident()
     made = [service.later(value) if number % 2 else service.plain(value) for number in range(calls)]
     assert await asyncio.gather(*made) == [value] * calls
     failed = await asyncio.gather(*(service.fail() for _ in range(5)), return_exceptions=True)
     assert all(isinstance(error, ValueError) for error in failed)
     await nothing_under_way(eventually, pair.provider, pair.consumer)
+    assert resident() - before < 10_000_000
 
 
 async def test_b192_services_come_and_go(pair: Any, eventually: Eventually) -> None:
@@ -103,13 +112,20 @@ async def test_b193_closing_fails_what_is_pending(pair: Any) -> None:
     assert pair.consumer.rpc.stats()["calls"] == 0
 
 
+def links_up() -> int:
+    """How many clients of this loop have a task that keeps their connection."""
+    return sum(task.get_name() == "hypha-link" and not task.done() for task in asyncio.all_tasks())
+
+
 async def test_b194_b195_disconnecting_fails_what_is_pending_and_empties_every_table(pair: Any) -> None:
     service = await pair.offer(never=never)
     pair.consumer.on("something", print)
-    pending = service.never()
+    pending, links = service.never(), links_up()
     await pair.consumer.disconnect()
     with pytest.raises(ConnectionError):
         await pending
+    assert links_up() == links - 1, "the provider's is left"
+    assert not any(pair.consumer.rpc._event_handlers.values())
     stats = pair.consumer.rpc.stats()
     assert not any(stats[name] for name in (*UNDER_WAY, "services"))
     with pytest.raises(ConnectionError, match="closed"):
@@ -123,8 +139,8 @@ async def test_b196_closing_works_on_a_fresh_object_and_twice() -> None:
         await rpc.disconnect()
 
 
-async def test_b197_a_closed_client_is_let_go(our_url: str) -> None:
-    client = await connect_to_server(server_url=our_url)
+async def test_b197_a_closed_client_is_let_go(server_url: str) -> None:
+    client = await connect_to_server(server_url=server_url)
     remembered = weakref.ref(client.rpc)
     await client.disconnect()
     del client

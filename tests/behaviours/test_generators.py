@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from hypha_rpc import sync
+
 Eventually = Callable[..., Awaitable[None]]
 
 
@@ -99,9 +101,23 @@ async def test_b120_b121_generators_yield_all_items_in_order(pair: Any) -> None:
     assert source.ended == ["plain", "later"]
 
 
+def test_b122_blocking_clients_iterate_with_a_plain_for(server_url: str) -> None:
+    source = Closing()
+    with sync.connect_to_server(server_url=server_url) as provider:
+        info = provider.register_service({"id": "svc", "plain": source.plain, "later": source.later})
+        options = {"server_url": server_url, "workspace": provider.config["workspace"]}
+        with sync.connect_to_server({**options, "token": provider.generate_token()}) as consumer:
+            service = consumer.get_service(info["id"])
+            for make in (service.plain, service.later):
+                seen = []
+                for item in make(10):
+                    seen.append(item)  # noqa: PERF402 - a plain loop is what is shown
+                assert seen == list(range(10))
+    assert source.ended == ["plain", "later"]
+
+
 @pytest.mark.parametrize("kind", [Countdown, AsyncCountdown])
 async def test_b123_b124_iterators_that_are_no_generators_work_in_whole_and_in_part(pair: Any, kind: type) -> None:
-    service = await pair.offer(count=kind)
     service = await pair.offer(count=lambda start: kind(start))
     assert [item async for item in await service.count(5)] == [4, 3, 2, 1, 0]
     items = await service.count(100)

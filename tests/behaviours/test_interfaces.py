@@ -145,8 +145,8 @@ async def test_b108_b109_a_receiver_that_leaves_is_forgotten_and_the_owner_told(
         interface, _ = listener(_dispose=disposed.set)
         await (await pair.consumer.get_service(info["id"])).keep(interface)
         assert len(hidden(pair.consumer)) == 1
-    await eventually(lambda: not hidden(pair.consumer), what="the hidden service to go")
-    await asyncio.wait_for(disposed.wait(), 5)
+    await eventually(lambda: not hidden(pair.consumer), timeout_s=2, what="the hidden service to go")
+    await asyncio.wait_for(disposed.wait(), 2)
 
 
 async def test_b110_hidden_services_are_never_announced(our_pair: Any) -> None:

@@ -5,7 +5,6 @@ The dictionaries are what the public client gives for the same functions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Union  # noqa: UP035 - what programs write
 
@@ -13,8 +12,6 @@ import pydantic
 import pytest
 from pydantic import BaseModel
 
-from hypha.testing import run_server
-from hypha_rpc import connect_to_server
 from hypha_rpc.rpc import _convert_function_to_schema, _get_schema, _parse_docstring
 from hypha_rpc.utils.schema import Field, parse_schema_function, schema_function, schema_method, schema_service
 
@@ -72,11 +69,8 @@ class Clients:
 
 
 @pytest.fixture
-async def clients() -> AsyncIterator[Clients]:
-    async with run_server() as server, connect_to_server(server_url=server.url) as provider:
-        token = await provider.generate_token()
-        async with connect_to_server(server_url=server.url, token=token) as consumer:
-            yield Clients(provider, consumer)
+async def clients(pair: Any) -> Clients:
+    return Clients(pair.provider, pair.consumer)
 
 
 @schema_function

@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
@@ -52,7 +52,7 @@ def open_files(pid: int) -> int:
 
 
 @contextmanager
-def limited(pid: int, kind: int, most: int) -> Iterator[None]:
+def limited(pid: int, kind: int, most: int) -> Generator[None, None, None]:
     """Bound a resource of a process, for a while."""
     before = resource.prlimit(pid, kind)
     resource.prlimit(pid, kind, (most, before[1]))

@@ -212,7 +212,7 @@ _OWN = 2
 
 
 def _connections_made(world: World) -> float:
-    with urllib.request.urlopen(f"{world.server.url}/health", timeout=5) as answer:  # noqa: S310 - http
+    with urllib.request.urlopen(f"{world.server.url}/health", timeout=5) as answer:
         connections = json.load(answer)["connections"]
     return float(connections["total_created"])
 
@@ -240,10 +240,12 @@ def idle_crowd(world: World) -> list[Figure]:
     cpu, begin = world.server_cpu_s(), time.monotonic()
     time.sleep(30)
     load = (world.server_cpu_s() - cpu) / (time.monotonic() - begin) * 100
+    refused = sum(report["event"] == "refused" for crowd in crowds for report in crowd.reports)
     return [
+        Figure("connections refused", refused, 0, ""),
         Figure("memory of the server, each", each, 50, "kB"),
         Figure("load of the server", load, 5, "%"),
-        Figure("a connection, first fifth", walls[0], 20, "ms"),
-        Figure("a connection, last fifth", walls[-1], 20, "ms"),
+        Figure("a connection, first fifth", walls[0], 50, "ms"),
+        Figure("a connection, last fifth", walls[-1], 50, "ms"),
         Figure("its cost to the server, last to first fifth", costs[-1] / costs[0], 2, "x"),
     ]

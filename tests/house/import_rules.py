@@ -88,9 +88,10 @@ TABLE = (
     room(
         "hypha_rpc.utils",
         f"{CLIENT} hypha_rpc.schemas hypha_rpc.case",
-        lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp zarr",
+        lazy="httpx2 pydantic numpy dotenv starlette uvicorn mcp zarr tqdm",
     ),
     room("hypha_rpc.sync", f"{CLIENT} hypha_rpc.utils"),
+    room("hypha_rpc.exporting", f"{CLIENT} hypha_rpc.sync"),
     room("hypha_rpc.testing", f"{CLIENT} hypha_rpc.sync"),
     # The package itself hands out names of all rooms, lazily.
     room("hypha_rpc", SDK),
@@ -104,12 +105,14 @@ TABLE = (
     # --- the server, from the ground up ----------------------------------------------------------------------------
     room("hypha._version", "hypha_rpc._version"),
     room("hypha.settings", GROUND),
+    # Every room reports to it; it knows none.
+    room("hypha.audit", "hypha.settings"),
     room("hypha.store", f"{GROUND} hypha.settings", lazy="redis"),
-    room("hypha.broker", f"{GROUND} hypha_rpc.wire hypha.settings", libraries="msgpack", lazy="redis"),
-    room("hypha.auth", f"{GROUND} hypha.settings hypha.store", libraries="joserfc", lazy="authlib argon2"),
+    room("hypha.broker", f"{GROUND} hypha_rpc.wire hypha.settings hypha.audit", libraries="msgpack", lazy="redis"),
+    room("hypha.auth", f"{GROUND} hypha.settings hypha.audit hypha.store", libraries="joserfc", lazy="authlib argon2"),
     room(
         "hypha.doors",
-        f"{GROUND} hypha_rpc.wire hypha.settings hypha.broker hypha.auth",
+        f"{GROUND} hypha_rpc.wire hypha.settings hypha.audit hypha.broker hypha.auth",
         libraries="starlette uvicorn picows msgpack",
         lazy="httptools",
     ),
@@ -118,7 +121,7 @@ TABLE = (
         "hypha.doors.inproc",
         f"{GROUND} hypha_rpc.wire hypha_rpc.transports hypha.doors hypha.settings hypha.broker hypha.auth",
     ),
-    room("hypha.login", f"{GROUND} hypha.settings hypha.store hypha.auth"),
+    room("hypha.login", f"{GROUND} hypha.settings hypha.audit hypha.store hypha.auth"),
     # Services of the server itself: a real client, which comes in by the door inside the process.
     room("hypha.residents", f"{CLIENT} {SDK}! hypha.doors hypha.auth"),
     # The gateway serves the functions that HTTP calls bring along as users' functions are served.
@@ -131,12 +134,14 @@ TABLE = (
     room(
         "hypha.manager",
         f"{ENDPOINT} hypha_rpc.areas hypha_rpc.schemas hypha_rpc.case"
-        " hypha_rpc.client.runner hypha_rpc.client.ticker hypha.settings hypha.broker hypha.auth hypha.store",
+        " hypha_rpc.client.runner hypha_rpc.client.ticker"
+        " hypha.settings hypha.audit hypha.broker hypha.auth hypha.store",
         libraries="msgpack",
     ),
     room(
         "hypha.web",
-        f"{ENDPOINT} hypha.settings hypha.store hypha.broker hypha.auth hypha.doors hypha.gateway hypha.manager",
+        f"{ENDPOINT} hypha.settings hypha.audit hypha.store"
+        " hypha.broker hypha.auth hypha.doors hypha.gateway hypha.manager",
         libraries="starlette msgpack",
         lazy="prometheus_client",
     ),

@@ -51,3 +51,23 @@ def test_the_architecture_names_files_that_exist() -> None:
     )
     assert "tests/house/import_rules.py" in named
     assert [name for name in sorted(named) if not Path(REPOSITORY, name).exists()] == []
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    rooms = read("docs/architecture.md").partition("## 2. Rooms")[2].partition("### ")[0]
+    there = {path.name for package in ("hypha_rpc", "server/hypha") for path in (REPOSITORY / package).rglob("*.py")}
+    named = set(re.findall(r"\w+\.py", rooms))
+    assert len(named) > 50
+    assert named - there == set()
+
+
+def test_every_room_of_the_packages_and_every_folder_of_tests_is_told() -> None:
+    rooms = read("docs/architecture.md").partition("## 2. Rooms")[2].partition("### ")[0]
+    for package in ("hypha_rpc", "server/hypha"):
+        modules = (REPOSITORY / package).glob("*")
+        found = {path.name for path in modules if (path.suffix == ".py" or (path / "__init__.py").exists())}
+        assert [name for name in sorted(found - {"__init__.py"}) if not re.search(rf"\b{name}", rooms)] == []
+    folders = {path.parent.name for path in (REPOSITORY / "tests").glob("*/test_*.py")}
+    contributing = read("CONTRIBUTING.md")
+    assert [name for name in sorted(folders) if f"`tests/{name}`" not in contributing] == []
+    assert [name for name in sorted(folders) if not re.search(rf"\b{name}\b", rooms)] == []

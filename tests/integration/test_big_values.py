@@ -197,7 +197,7 @@ async def test_a_progress_function_that_raises_harms_nothing(
 
 
 async def test_a_bar_is_drawn_and_ends_its_lines(consumer: Consumer, capsys: pytest.CaptureFixture[str]) -> None:
-    await consumer.service.echo.options(progress=ProgressBar("echo"))(bytes(2 * MB))
+    await consumer.service.echo.options(progress=ProgressBar("echo", stream=sys.stderr))(bytes(2 * MB))
     drawn = capsys.readouterr().err
     assert drawn.count("100%") == 2
     assert drawn.endswith("\n")

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from hypha_rpc import connect_to_server, get_remote_service
+from hypha_rpc import connect_to_server, errors, get_remote_service
 from hypha_rpc.client.link import Link
 from hypha_rpc.errors import AuthenticationFailed
 from hypha_rpc.rpc import ObjectProxy, RemoteService
@@ -260,6 +260,13 @@ async def test_a_normal_life_logs_nothing_above_info(server_url, caplog):  # B21
 async def test_no_loop_exception_handler_is_installed(server_url):
     async with connect_to_server(server_url=server_url):
         assert asyncio.get_running_loop().get_exception_handler() is None
+
+
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_https_where_only_http_is_spoken_says_so(server_url, transport):
+    url = server_url.replace("http://", "https://")
+    with pytest.raises(errors.ConnectionFailed, match=r"No secure connection to .*does not speak TLS; is it http://"):
+        await connect_to_server(server_url=url, transport=transport)
 
 
 async def test_get_remote_service_is_awaitable_and_a_block(server_url, anonymous):  # B040

@@ -378,6 +378,32 @@ async def test_an_error_passing_through_keeps_its_text(pair):
     assert str(caught.value) == "RemoteError:deep inside\nLookupError: deep inside"
 
 
+async def test_a_traceback_shows_the_users_code_only(pair):
+    def given(x):
+        return {}[x]
+
+    async def awaited(x):
+        return {}[x]
+
+    await pair.provider.register_service({"id": "svc", "given": given, "awaited": awaited})
+    service = await pair.consumer.get_service("svc")
+    for name in ("given", "awaited"):
+        with pytest.raises(KeyError) as remote:
+            await service[name]("q")
+        lines = [line for line in remote.value.remote_traceback.splitlines() if line.startswith("  File ")]
+        assert len(lines) == 1
+        assert lines[0].endswith(f"in {name}")
+        with pytest.raises(TypeError) as mismatch:
+            await service[name]()
+        assert not getattr(mismatch.value, "__notes__", [])
+        with pytest.raises(TypeError, match=r"\(at args\[0\]\['a'\]\)") as here:
+            await service[name]({"a": object()})
+        trace = here.value.__traceback__
+        while trace is not None:
+            assert "/wire/" not in trace.tb_frame.f_code.co_filename
+            trace = trace.tb_next
+
+
 async def test_an_unknown_method_is_a_clear_error(pair):
     await pair.provider.register_service({"id": "svc", "f": len})
     service = await pair.consumer.get_service("svc")

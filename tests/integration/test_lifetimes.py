@@ -152,6 +152,59 @@ async def _await(function):
     return await function()
 
 
+class Stuck:
+    """A generator whose second step waits for ever."""
+
+    def __init__(self):
+        self.waiting = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def items(self):
+        try:
+            yield 1
+            self.waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("how", ["aclose", "aclose of another task", "cancel", "wait_for", "break"])
+async def test_leaving_a_stream_stops_the_step_that_runs(pair, how, eventually):
+    for _ in range(3):
+        stuck = Stuck()
+        await pair.provider.register_service({"id": "svc", "items": stuck.items}, overwrite=True)
+        service = await pair.consumer.get_service("svc")
+        stream = await service.items()
+        assert await anext(stream) == 1
+        await within(stuck.waiting)
+        begun = asyncio.get_running_loop().time()
+        if how == "aclose":
+            await stream.aclose()
+            assert stuck.ended.is_set(), "closing returns when the generator has ended"
+        elif how == "break":
+            del stream
+            gc.collect()
+        elif how == "wait_for":
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.05)
+        else:
+            waiting = asyncio.ensure_future(_await(stream.__anext__))
+            await asyncio.sleep(0)
+            if how == "cancel":
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            else:
+                await stream.aclose()
+                with pytest.raises((StopAsyncIteration, asyncio.CancelledError)):
+                    await asyncio.wait_for(waiting, 1)
+        await within(stuck.ended, 1)
+        assert asyncio.get_running_loop().time() - begun < 0.5
+        for client in (pair.provider, pair.consumer):
+            await eventually(lambda stats=client.rpc.stats: not stats()["running"] + stats()["calls"])
+            await eventually(lambda stats=client.rpc.stats: not stats()["sessions"] + stats()["tasks"])
+
+
 # -- functions that are kept -----------------------------------------------------------------
 
 

@@ -119,7 +119,9 @@ class Attack:
     def _oddity(self) -> bytes:
         """Something that RFC 6455 forbids, or nearly."""
         makers: tuple[Callable[[], bytes], ...] = (
-            lambda: RawSocket.frame(self._random.choice(OPCODES), b"x", rsv=self._random.choice((0x10, 0x20, 0x40, 0x70))),
+            lambda: RawSocket.frame(
+                self._random.choice(OPCODES), b"x", rsv=self._random.choice((0x10, 0x20, 0x40, 0x70))
+            ),
             lambda: RawSocket.frame(self._random.choice(OPCODES), b"x", masked=False),
             lambda: RawSocket.frame(self._random.choice((3, 5, 11, 15)), b"x"),
             lambda: RawSocket.frame(self._random.choice((PING, PONG, CLOSE)), b"x" * 200),
@@ -143,14 +145,16 @@ class Attack:
         """A request that asks for no WebSocket, or not in a way it can be given."""
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        whole = f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}"
+        body = f"Host: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}Content-Length: 5\r\n\r\nhello"
         heads = (
             f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 12\r\n{key}\r\n",
             f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n\r\n",
             f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n\r\n",
-            f"POST /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}Content-Length: 5\r\n\r\nhello",
+            f"POST /ws HTTP/1.1\r\n{body}",
             f"GET /ws HTTP/1.0\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}\r\n",
-            f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}X: {'y' * 40_000}\r\n\r\n",
-            f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}Sec-WebSocket-Version: 13\r\n{key}Sec-WebSocket-Protocol: \xff\r\n\r\n",
+            f"{whole}X: {'y' * 40_000}\r\n\r\n",
+            f"{whole}Sec-WebSocket-Protocol: \xff\r\n\r\n",
             "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET /ws HTT",
             "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

@@ -21,7 +21,18 @@ MIB = 1024 * 1024
 # What nobody should take for its meaning: types, methods, members and values that mean something to somebody.
 TYPES: Sequence[Any] = (
     *("method", "chunk", "credit", "cancel", "query", "release", "lease", "progress", "force-exit", "error"),
-    *("client_disconnected", "peer_not_found", "reconnection_token", "connection_info", "", "x" * 5000, 7, None, [], {}),
+    *(
+        "client_disconnected",
+        "peer_not_found",
+        "reconnection_token",
+        "connection_info",
+        "",
+        "x" * 5000,
+        7,
+        None,
+        [],
+        {},
+    ),
 )
 METHODS: Sequence[Any] = (
     *("services.built-in.ping", "services.built-in.get_service", "services.default.echo", "services.svc.echo"),
@@ -37,7 +48,20 @@ KEYS = (
 )
 SCALARS: Sequence[Any] = (
     *(None, True, False, 0, -1, 1, 127, 2**31, 2**53, 2**63, 2**64 - 1, -(2**63)),
-    *(0.0, 1e308, float("inf"), float("-inf"), float("nan"), "", "*", "\0", "ws-user-root", "method", "x" * 300, "\u202e"),
+    *(
+        0.0,
+        1e308,
+        float("inf"),
+        float("-inf"),
+        float("nan"),
+        "",
+        "*",
+        "\0",
+        "ws-user-root",
+        "method",
+        "x" * 300,
+        "\u202e",
+    ),
     *(b"", b"\xff" * 64, [], {}, [[]], {"": None}, {"_rtype": "error"}, {"_rtype": "ndarray", "_rshape": [2**40]}),
     msgpack.ExtType(5, b"ext"),
 )
@@ -211,7 +235,9 @@ class Mutator:
         """Announce far more than there is."""
         at = self._at(data)
         kind = self.random.choice(b"\xc6\xc9\xdb\xdd\xdf")
-        data[at : at + 5] = bytes([kind]) + self.random.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\x10\0\0"))
+        data[at : at + 5] = bytes([kind]) + self.random.choice(
+            (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\x10\0\0")
+        )
 
     def _splice(self, data: bytearray) -> None:
         at = self._at(data)
@@ -220,7 +246,9 @@ class Mutator:
 
     def _nest(self, data: bytearray) -> None:
         at = self._at(data)
-        data[at:at] = self.random.choice((b"\x91", b"\x81\xa1a", b"\xdd\0\0\0\1")) * self.random.choice((100, 1000, 20_000))
+        data[at:at] = self.random.choice((b"\x91", b"\x81\xa1a", b"\xdd\0\0\0\1")) * self.random.choice(
+            (100, 1000, 20_000)
+        )
 
     # -- text --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Damaged messages at the WebSocket door: the server goes on as before, and so do its other clients (security S42, S43).
+"""Damaged messages at the WebSocket door: the server goes on as before, and so do its other clients (S42, S43).
 
 Both doors, each in a server process of its own; the seed is fixed, so what fails here fails again.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from hypha.auth.scopes import ParsedScope
+from hypha.auth.secret import Secrets
+from hypha.auth.tokens import Grant, TokenService
 from hypha.testing import ServerProcess
 from hypha_rpc import connect_to_server
 from tests.conftest import Eventually
@@ -22,17 +24,23 @@ from tests.security.mutations import Mutator
 
 pytestmark = pytest.mark.timeout(60)
 
-SEED = int(os.environ.get('FSEED','20470'))
+SEED = 20_470
 CONNECTIONS, FRAMES = 90, 150
-MIB = 1024 * 1024
-LONGEST_LINE = 400
+LONGEST_LINE, LONGEST_OF_CLIENTS = 400, 250
 GROWTH_MB = 16.0
+SECRET = "only for this test: 0123456789abcdef"
+SERVER_ID, WORKSPACE = "fuzzed", "ws-user-alice"
+OWN = (f"{WORKSPACE}/prov", f"{WORKSPACE}/cons", "prov", "cons")
+MANAGER = f"*/manager-{SERVER_ID}"
+RECEIVERS = (*OWN, *OWN, MANAGER, MANAGER, "*", f"{WORKSPACE}/*", "public/nobody", "")
+LEFT = ("calls", "running", "sessions", "partial_messages", "transfers")
 LATENCY_S, LONGEST_S = 0.25, 2.0
 
 
 @pytest.fixture(params=["picows", "asgi"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]:
-    async with ServerProcess("--in-memory", env={"HYPHA_DOOR": request.param}) as running:
+    env = {"HYPHA_DOOR": request.param, "HYPHA_JWT_SECRET": SECRET}
+    async with ServerProcess("--in-memory", f"--server-id={SERVER_ID}", env=env) as running:
         yield running
 
 
@@ -40,6 +48,14 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]
 async def patient_loop() -> None:
     """Thousands of frames a second are slow in debug mode, and only the server is looked at here."""
     asyncio.get_running_loop().set_debug(False)
+
+
+def token() -> str:
+    """Lets clients of one user in; nothing in it is random but its id."""
+    scope = ParsedScope({}, None, WORKSPACE)
+    return TokenService(Secrets(SECRET.encode())).mint(
+        Grant(user_id="alice", scope=scope, expires_in=600, roles=["user"])
+    )
 
 
 async def health(server: ServerProcess) -> dict[str, Any]:
@@ -55,12 +71,14 @@ async def server_errors(server: ServerProcess) -> list[str]:
     return [line for line in lines if line.startswith("http_requests_total{") and 'status="5' in line]
 
 
-async def settled(server: ServerProcess, connections: int, tasks: int) -> dict[str, Any]:
+async def settled(server: ServerProcess, before: dict[str, Any]) -> dict[str, Any]:
     """The figures once everybody who attacked has gone."""
     async with asyncio.timeout(10):
         while True:
             report = await health(server)
-            if report["connections"]["active"] == connections and report["tasks"]["active"] <= tasks:
+            gone = report["connections"]["active"] == before["connections"]["active"]
+            # Those who asked a moment ago have tasks of their own.
+            if gone and report["tasks"]["active"] <= before["tasks"]["active"] + 3:
                 return report
             await asyncio.sleep(0.1)
 
@@ -69,7 +87,7 @@ def check_log(server: ServerProcess) -> None:
     """No trace, nothing alarming, no line that shows what was sent."""
     lines = server.log.read_text("utf-8", "replace").splitlines()
     loud = [line for line in lines if any(word in line for word in ("Traceback", "ERROR", "Exception", "WARNING"))]
-    assert not loud, open("/tmp/sec/loud.txt","w").write("\n".join(lines[lines.index(loud[0]) :][:60]))
+    assert not loud, "\n".join(lines[lines.index(loud[0]) :][:40])
     assert max(map(len, lines), default=0) <= LONGEST_LINE
     # Each connection may be worth a line when it comes to nothing good, not each frame.
     assert len(lines) < 20 * CONNECTIONS, lines[-5:]
@@ -79,28 +97,31 @@ async def test_damaged_messages_harm_neither_the_server_nor_a_bystander(
     server: ServerProcess, caplog: pytest.LogCaptureFixture, eventually: Eventually
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with connect_to_server(server_url=server.url, client_id="prov") as provider:
-        config = {"visibility": "public"}
-        await provider.register_service({"id": "svc", "config": config, "echo": lambda value=None: value})
-        token = await provider.generate_token()
-        options = {"server_url": server.url, "token": token, "client_id": "cons"}
-        async with connect_to_server(options) as consumer:
-            svc = await consumer.get_service("svc")
-            workspace, manager = provider.config.workspace, f"*/{provider.config.manager_id}"
-            own = (f"{workspace}/prov", f"{workspace}/cons", "prov", "cons")
-            mutator = Mutator(SEED, (*own, *own, manager, manager, "*", f"{workspace}/*", "public/nobody", ""))
-            attack = Attack(Target(server.url, token), mutator)
-            before, errors = await health(server), await server_errors(server)
-            stop = asyncio.Event()
-            calling = asyncio.create_task(latencies(lambda: svc.echo(1), stop))
-            await attack.run(connections=CONNECTIONS, frames=FRAMES)
-            warm = await settled(server, before["connections"]["active"], before["tasks"]["active"] + 3)
-            await attack.run(connections=CONNECTIONS, frames=FRAMES)
-            stop.set()
-            times = sorted(await calling)
-            after = await settled(server, before["connections"]["active"], before["tasks"]["active"] + 3)
-            assert await svc.echo("still there") == "still there"
-            await eventually(lambda: not any(provider.rpc.endpoint.stats()[name] for name in LEFT), what="empty tables")
+    options = {"server_url": server.url, "token": token()}
+    async with (
+        connect_to_server({**options, "client_id": "prov"}) as provider,
+        connect_to_server({**options, "client_id": "cons"}) as consumer,
+    ):
+        await provider.register_service(
+            {"id": "svc", "config": {"visibility": "public"}, "echo": lambda value=None: value}
+        )
+        svc = await consumer.get_service("svc")
+        attack = Attack(Target(server.url, token()), Mutator(SEED, RECEIVERS))
+        before, errors, tasks = await health(server), await server_errors(server), len(asyncio.all_tasks())
+        stop = asyncio.Event()
+        calling = asyncio.create_task(latencies(lambda: svc.echo(1), stop))
+        await attack.run(connections=CONNECTIONS, frames=FRAMES)
+        warm = await settled(server, before)
+        await attack.run(connections=CONNECTIONS, frames=FRAMES)
+        stop.set()
+        times = sorted(await calling)
+        after = await settled(server, before)
+        assert await svc.echo("still there") == "still there"
+        for client in (provider, consumer):
+            await eventually(
+                lambda rpc=client.rpc: not any(rpc.endpoint.stats()[name] for name in LEFT), what="no rest"
+            )
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="no task left")
 
     assert attack.ended == 2 * CONNECTIONS
     assert attack.sent > CONNECTIONS * FRAMES / 2
@@ -110,7 +131,4 @@ async def test_damaged_messages_harm_neither_the_server_nor_a_bystander(
     assert await server_errors(server) == errors
     check_log(server)
     ours = [record for record in caplog.records if record.name.startswith("hypha_rpc")]
-    assert all(len(record.getMessage()) <= 250 and not record.exc_info for record in ours), ours
-
-
-LEFT = ("calls", "running", "sessions", "partial_messages", "transfers")
+    assert all(len(record.getMessage()) <= LONGEST_OF_CLIENTS and not record.exc_info for record in ours), ours

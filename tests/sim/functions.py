@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from hypha_rpc.endpoint.leases import keep
@@ -69,6 +69,15 @@ class Provider:
                 await asyncio.sleep(pause)
             yield f"{token}.{index}"
 
+    async def pour(self, token: str, count: int, size: int) -> AsyncGenerator[list[Any], None]:
+        self._world.journal.ran(token)
+        for index in range(count):
+            yield [index, bytes(size)]
+
+    async def take(self, token: str, source: AsyncIterator[int]) -> Any:
+        self._world.journal.ran(token)
+        return ["done", token, [item async for item in source]]
+
     def make(self, token: str) -> Any:
         self._world.journal.ran(token)
 
@@ -92,8 +101,7 @@ class Provider:
             await callback(f"{token}.k")
         except Exception as error:  # noqa: BLE001 - a callback may fail in every way when the network does
             self._world.journal.outcomes[f"kept callback: {type(error).__name__}"] += 1
-            names = (record.caller, record.callee)
-            calm = all(self._world.outages.get(name, 0.0) < record.began for name in (*names, "server"))
+            calm = self._world.outages.isdisjoint((record.caller, record.callee, "server"))
             if isinstance(error, CallbackExpired) and calm and not record.cancelled:
                 self._world.journal.wrong(f"a kept callback was gone: {token}")
 
@@ -101,7 +109,7 @@ class Provider:
 def service(world: World, client: SimClient) -> dict[str, Any]:
     """The service of *client*."""
     provider = Provider(world, client)
-    names = ("add", "work", "boom", "echo", "ask", "stream", "make", "hold")
+    names = ("add", "work", "boom", "echo", "ask", "stream", "pour", "take", "make", "hold")
     functions = {name: getattr(provider, name) for name in names}
     return {"id": "work", "config": {"visibility": "public"}, **functions}
 
@@ -165,15 +173,31 @@ class Calls:
         if items != expected[: min(wanted, count)]:
             self._world.journal.wrong(f"a stream of {count} ended well with {len(items)}: {self._token} {items!r:.200}")
 
+    async def pour(self, count: int, size: int) -> None:
+        """Items that are big themselves."""
+        got = [item async for item in await self._proxy.pour(self._token, count, size)]
+        if [[index, len(data)] for index, data in got] != [[index, size] for index in range(count)]:
+            self._world.journal.wrong(f"a stream of {count} big items ended well with {len(got)}: {self._token}")
+
+    async def take(self, count: int, pause: float) -> None:
+        """A generator in an argument."""
+        value = await self._proxy.take(self._token, _numbers(count, pause))
+        self._world.journal.succeeded(self._record, value, ["done", self._token, list(range(count))])
+
     async def make(self, pause: float) -> None:
         function = await self._proxy.make(self._token)
         await asyncio.sleep(pause)
-        self._world.journal.succeeded(
-            self._record, await function(f"{self._token}.f"), ["done", f"{self._token}.f"]
-        )
+        self._world.journal.succeeded(self._record, await function(f"{self._token}.f"), ["done", f"{self._token}.f"])
 
     async def hold(self, later: float) -> None:
         self._check(await self._proxy.hold(self._token, later, keep(self._answer)))
 
     def _check(self, value: Any) -> None:
         self._world.journal.succeeded(self._record, value, ["done", self._token])
+
+
+async def _numbers(count: int, pause: float) -> AsyncGenerator[int, None]:
+    for index in range(count):
+        if pause:
+            await asyncio.sleep(pause)
+        yield index

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import random
-import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from unittest import mock
 
-from hypha_rpc.client import producing
-from hypha_rpc.client.proxies import PendingCall
-from tests.sim.journal import Complaints, Journal
+from tests.sim.harness import NEVER_EMPTY, abandon, chances, counted, left_at, listening, until
+from tests.sim.journal import Complaints
 from tests.sim.loop import Stuck, VirtualLoop
 from tests.sim.steps import Doer, Step, script
 from tests.sim.world import SERVICE, World
@@ -26,7 +19,6 @@ _STARTED_S = 10.0
 _CALM_S = 25.0
 _LEASE_S = 700.0
 _EMPTY_S = 40.0
-_NEVER_EMPTY = frozenset({"services", "reconnects"})
 
 
 @dataclass
@@ -48,7 +40,7 @@ def run(seed: str, steps: Sequence[Step] | None = None, *, length: int = LENGTH,
     chosen = script(seed, length) if steps is None else [list(step) for step in steps]
     outcome = Outcome(seed, chosen, [])
     loop = VirtualLoop()
-    with _chances(seed, loop):
+    with chances(seed, loop):
         asyncio.set_event_loop(None)
         try:
             loop.run_until_complete(_History(outcome, loop, traced=traced).run())
@@ -57,41 +49,8 @@ def run(seed: str, steps: Sequence[Step] | None = None, *, length: int = LENGTH,
         finally:
             outcome.seconds = loop.time()
             outcome.violations.extend(f"reported to the loop: {report}" for report in loop.reports)
-            _abandon(loop)
+            abandon(loop)
     return outcome
-
-
-def _abandon(loop: VirtualLoop) -> None:
-    """Close the loop, whatever is left in it."""
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.call_soon(loop.stop)
-    loop.reports.clear()
-    try:
-        loop.run_forever()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    except Stuck:
-        pass  # noqa: S110 - it has been told
-    loop.close()
-
-
-@contextmanager
-def _chances(seed: str, loop: VirtualLoop) -> Iterator[None]:
-    """Everything that chance decides follows *seed*: ids, jitter, when garbage is collected, how long steps take."""
-    ids = random.Random(f"ids {seed}")
-    state = random.getstate()
-    random.seed(f"jitter {seed}")
-    gc.disable()
-    try:
-        with (
-            mock.patch.object(secrets, "token_bytes", lambda nbytes=None: ids.randbytes(nbytes or 32)),
-            mock.patch.object(producing, "_clock", loop.time),
-        ):
-            yield
-    finally:
-        random.setstate(state)
-        gc.enable()
 
 
 class _History:
@@ -105,7 +64,7 @@ class _History:
         if self._traced:
             world.traced = self._outcome.trace.append
         complaints = Complaints(world.journal)
-        with _listening(complaints), _counted(world.journal):
+        with listening(complaints), counted(world.journal):
             try:
                 await self._run(world)
             except Exception as error:  # noqa: BLE001 - supervision boundary: what a bug breaks is told like any other
@@ -120,7 +79,7 @@ class _History:
         await world.server.start()
         for client in world.clients.values():
             client.start()
-        if not await _until(lambda: all(client.ready for client in world.clients.values()), _STARTED_S):
+        if not await until(lambda: all(client.ready for client in world.clients.values()), _STARTED_S):
             world.journal.wrong("the clients did not get ready")
             return
         doer = Doer(world)
@@ -149,6 +108,7 @@ class _Inspection:
         for wrong in self._registry():
             self._wrong(wrong)
         await self._proxies()
+        await self._events()
         await self._client_tables()
         await self._farewell()
 
@@ -162,7 +122,7 @@ class _Inspection:
             and all(record.done for record in records)
             and not self._registry()
         )
-        if await _until(calm, _CALM_S):
+        if await until(calm, _CALM_S):
             return
         for client in world.clients.values():
             if not client.ready:
@@ -170,7 +130,7 @@ class _Inspection:
         for record in records:
             if not record.done:
                 self._wrong(f"not settled: {record.kind} {record.token} {record.caller}->{record.callee}")
-        await _until(calm, 2 * _CALM_S)
+        await until(calm, 2 * _CALM_S)
 
     def _registry(self) -> list[str]:
         """Where what is registered is not what lives."""
@@ -198,10 +158,21 @@ class _Inspection:
                 step = ["call", f"end{number}", caller.name, callee, "add", [], None, 0.0]
                 self._doer.do(step)
         records = [record for token, record in world.journal.records.items() if token.startswith("end")]
-        await _until(lambda: all(record.done for record in records), 5.0)
+        await until(lambda: all(record.done for record in records), 5.0)
         for record in records:
             if not record.done or record.error is not None:
                 self._wrong(f"a proxy does not work in the end: {record.caller}->{record.callee} {record.error!r}")
+
+    async def _events(self) -> None:
+        """Subscriptions have come back: everybody hears what is told in its workspace, once."""
+        clients = self._world.clients
+        for name, client in clients.items():
+            if client.rpc is not None:
+                client.rpc.emit({"type": "news", "to": "*", "data": f"from {name}"})
+        for name, client in clients.items():
+            wanted = {f"from {other}": 1 for other, one in clients.items() if one.user == client.user}
+            if not await until(lambda client=client, wanted=wanted: client.heard == wanted, 2.0):  # type: ignore[misc]
+                self._wrong(f"news were heard wrongly: {name} has {client.heard}")
 
     async def _client_tables(self) -> None:
         """Nothing is left of the calls."""
@@ -210,9 +181,9 @@ class _Inspection:
         left = lambda: {  # noqa: E731 - asked many times
             name: rest
             for name, rpc in rpcs.items()
-            if (rest := {key: count for key, count in rpc.stats().items() if count and key not in _NEVER_EMPTY})
+            if (rest := {key: count for key, count in rpc.stats().items() if count and key not in NEVER_EMPTY})
         }
-        if not await _until(lambda: not left(), 10.0) and not await _until(lambda: not left(), _LEASE_S, pause=20.0):
+        if not await until(lambda: not left(), 10.0) and not await until(lambda: not left(), _LEASE_S, pause=20.0):
             self._wrong(f"not empty at the clients: {left()}")
 
     async def _farewell(self) -> None:
@@ -222,8 +193,8 @@ class _Inspection:
         world.over = True
         for client in world.clients.values():
             await client.leave()
-        await _until(lambda: not _left_at(app), _EMPTY_S, pause=2.0)
-        if left := _left_at(app):
+        await until(lambda: not left_at(app), _EMPTY_S, pause=2.0)
+        if left := left_at(app):
             self._wrong(f"not empty at the server: {left}")
         await world.server.stop()
         await world.end()
@@ -232,71 +203,3 @@ class _Inspection:
         rest = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         if rest:
             self._wrong(f"tasks are left: {rest}")
-
-
-def _left_at(app: Any) -> dict[str, Any]:
-    """The tables of a server with nobody in it but its own residents."""
-    core, router = app.manager.core, app.router
-    sizes = {
-        "connections": [address for address in router.connections if not address.startswith("public/")],
-        "records": [record.id for record in core.directory if not record.id.startswith("public/")],
-        "mailboxes": router.mailboxes.addresses(),
-        "mailbox bytes": router.mailboxes._used,
-        "lanes": len(router.lanes),
-        "sockets": len(app.doors.sockets),
-        "newcomers": app.doors.newcomers.total,
-        "users": {user: count for user, count in app.presence._users.items() if user != "root"},
-        "rights": [address for address in app.presence._rights if not address.startswith("public/")],
-        "resumed": list(app.presence.resumed),
-    }
-    stats = {key: count for key, count in app.manager.peer.endpoint.stats().items() if key not in _NEVER_EMPTY}
-    sizes.update({f"manager {key}": count for key, count in stats.items()})
-    return {key: what for key, what in sizes.items() if what}
-
-
-async def _until(condition: Callable[[], bool], seconds: float, *, pause: float = 0.1) -> bool:
-    """Let time pass until *condition* holds; False if it does not within *seconds*."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + seconds
-    while not condition():
-        if loop.time() >= give_up_at:
-            return False
-        await asyncio.sleep(pause)
-    return True
-
-
-@contextmanager
-def _counted(journal: Journal) -> Iterator[None]:
-    """See to it that no call is settled that is settled already."""
-    with ExitStack() as stack:
-        for name in ("set_result", "set_exception", "set_exception_quietly"):
-            stack.enter_context(mock.patch.object(PendingCall, name, _once(getattr(PendingCall, name), journal)))
-        yield
-
-
-def _once(settle: Callable[[PendingCall, Any], None], journal: Journal) -> Callable[[PendingCall, Any], None]:
-    def checked(call: PendingCall, outcome: Any) -> None:
-        if call.done():
-            journal.wrong(f"settled twice: with {outcome!r:.200}")
-        else:
-            settle(call, outcome)
-
-    return checked
-
-
-@contextmanager
-def _listening(complaints: logging.Handler) -> Iterator[None]:
-    """Hear what is logged as an error, and let nobody print what is less."""
-    loggers = [logging.getLogger(name) for name in ("hypha_rpc", "hypha", "asyncio")]
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(complaints)
-        logger.setLevel(logging.ERROR)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.removeHandler(complaints)
-            logger.setLevel(level)
-            logger.propagate = propagate

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 UP, DOWN = "up", "down"
 _ROOM = 64 * 1024
-_UNACKNOWLEDGED_S = 15.0
 
 Item = tuple[str, Any]
 """What goes over a lane: its kind (``frame``, ``text``, ``close``, ``ping``, ``pong``) and content."""
@@ -78,11 +77,13 @@ class Lane:
         self.waiting = 0
         self.pauses = 0
         self.closed = False
+        # Something was sent into a line that is dead, of which nobody told this end.
+        self.vain = False
         self.drained: Callable[[], None] | None = None
 
     def put(self, item: Item, size: int) -> None:
-        if self._line.dead or self.name in self._line.weather.silent:
-            self._line.unacknowledged(self)
+        if self._line.dead:
+            self.vain = True
         if self._line.dead or self.closed:
             return
         self.closed = item[0] == "close"
@@ -152,7 +153,6 @@ class Line:
         self.random = random.Random(f"{world.seed}/{name}/{world.dials.setdefault(name, 0)}")
         world.dials[name] += 1
         self.dead = False
-        self._given_up = False
         self.up = Lane(self, UP, self._to_server)
         self.down = Lane(self, DOWN, self._to_client)
         self.client = SimPipe(self)
@@ -161,17 +161,6 @@ class Line:
         self.down.drained = self.peer.on_drained
         self.up.drained = self.client.relieved
         world.lines.add(self)
-
-    def unacknowledged(self, lane: Lane) -> None:
-        """What is sent gets no answer: the server's kernel gives the line up after a while (its door asks for that)."""
-        if lane is self.down and not self._given_up:
-            self._given_up = True
-            self.loop.call_later(_UNACKNOWLEDGED_S, self._give_up)
-
-    def _give_up(self) -> None:
-        self._given_up = False
-        if self.dead or (DOWN in self.weather.silent and self.down.waiting):
-            self.outlet.abort()
 
     def _to_server(self, item: Item) -> None:
         kind, content = item
@@ -287,6 +276,11 @@ class SimOutlet:
     @property
     def pending(self) -> int:
         return self._line.down.waiting
+
+    @property
+    def unacknowledged(self) -> bool:
+        down = self._line.down
+        return down.vain or (down.waiting > 0 and DOWN in self._line.weather.silent)
 
     def send(self, parts: Sequence[Buffer]) -> None:
         if not self.closing:

@@ -164,10 +164,14 @@ PLANTS = (
         ("registered, but does not live", "not empty at the server"),
         ((Directory, "remove_client", _forget_nobody),),
     ),
-    Plant("exports are not withdrawn", ("not empty at the clients",), ((ExportTable, "close_session", _close_nothing),)),
+    Plant(
+        "exports are not withdrawn", ("not empty at the clients",), ((ExportTable, "close_session", _close_nothing),)
+    ),
     Plant("lost epoch check", UNSETTLED, ((Endpoint, "link_up", _same_epoch),)),
     Plant(
-        "double settle", ("settled twice", "broke: InvalidStateError"), ((Caller, "answer", _answer_and_keep), (Caller, "_fail", _fail_anyhow))
+        "double settle",
+        ("settled twice", "broke: InvalidStateError"),
+        ((Caller, "answer", _answer_and_keep), (Caller, "_fail", _fail_anyhow)),
     ),
     Plant("early release", ("a callback was gone",), ((Callee, "reply", _release_at_once),)),
     Plant(

@@ -34,7 +34,10 @@ def main() -> int:
             failures += 1
             _report(outcome, shrinks=failures <= options.shrink)
         if (number - options.first + 1) % 500 == 0:
-            print(f"{number - options.first + 1} histories, {failures} failed, {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"{number - options.first + 1} histories, {failures} failed, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
     calls, lines = totals.pop("_calls"), totals.pop("_lines")
     print(
         f"{options.histories} histories of {options.length} steps ({calls} calls, {lines} connections) "
@@ -46,7 +49,9 @@ def main() -> int:
 
 
 def _one(options: argparse.Namespace) -> int:
-    outcome = run(options.seed, json.load(sys.stdin) if options.steps else None, length=options.length, traced=options.trace)
+    outcome = run(
+        options.seed, json.load(sys.stdin) if options.steps else None, length=options.length, traced=options.trace
+    )
     if options.trace:
         print("\n".join(outcome.trace))
     _report(outcome, shrinks=bool(options.shrink and not options.trace))

@@ -55,6 +55,8 @@ _KINDS: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
     ("ask", ((1, 3), (0.0, 0.05, 0.8))),
     ("ask", ((1, 3), (0.0, 0.05, 0.8))),
     ("stream", ((0, 1, 5, 40), (0.0, 0.0, 0.02), (3, 1000, 1000))),
+    ("pour", ((1, 6), (100, 3_000))),
+    ("take", ((0, 3, 30), (0.0, 0.02))),
     ("make", ((0.0, 0.5, 3.0),)),
     ("hold", ((0.1, 2.0),)),
 )
@@ -106,9 +108,9 @@ class Doer:
         self._world.spawn(_after(seconds, what, arguments))
 
     def _outage(self, name: str) -> None:
-        self._world.outages[name] = float("inf")
+        self._world.outages.add(name)
 
-    def _call(self, token: str, caller: str, callee: str, kind: str, chosen: list[Any], cancel: float | None) -> None:  # noqa: PLR0917 - a step as it is written down
+    def _call(self, token: str, caller: str, callee: str, kind: str, chosen: list[Any], cancel: float | None) -> None:
         client = self._world.clients[caller]
         if not client.registered:
             return
@@ -146,8 +148,14 @@ class Doer:
             journal.wrong(f"ran, but its error says that it did not: {record.kind} {record.token} {error!r}")
         if isinstance(error, CallTimeout) and not isinstance(error, DeadlineExceeded):
             journal.wrong(f"settled by silence only: {record.kind} {record.token} {error!r}")
+        if self._calm(record) and not isinstance(error, DeadlineExceeded):
+            journal.wrong(f"failed without a fault: {record.kind} {record.token} {error!r}")
         if not isinstance(error, (CallError, OSError, HyphaLike)):
             journal.wrong(f"failed in a strange way: {record.kind} {record.token} {error!r}")
+
+    def _calm(self, record: Record) -> bool:
+        """Whether nothing has ever happened to those who take part in a call."""
+        return self._world.outages.isdisjoint((record.caller, record.callee, "server"))
 
     def _cut(self, name: str, who: str) -> None:
         self._outage(name)
@@ -211,7 +219,7 @@ class Doer:
         return not self._restarting
 
 
-_SEVERAL = frozenset({"ask", "make", "stream"})
+_SEVERAL = frozenset({"ask", "make", "stream", "pour", "take"})
 """Kinds that make more than one call: an error may be of a later one."""
 
 HyphaLike = (PermissionError, RuntimeError, LookupError)

@@ -97,6 +97,7 @@ class SimClient:
         self.rpc: RPC | None = None
         self.server: Any = None
         self.proxies: dict[str, Any] = {}
+        self.heard: dict[str, int] = {}
         self.registered = False
         self._life: asyncio.Task[None] | None = None
 
@@ -145,7 +146,12 @@ class SimClient:
         await rpc.open(Link(SimConnector(world, self.name), options, secrets.token_hex(12), rpc))
         self.server = build_server(rpc)
         await rpc.register_service(service(world, self))
+        rpc.on("news", self._hear)
+        await self.server.subscribe("news")
         self.registered = True
+
+    def _hear(self, message: Any) -> None:
+        self.heard[message["data"]] = self.heard.get(message["data"], 0) + 1
 
     def _forget(self) -> None:
         rpc, self.rpc = self.rpc, None
@@ -208,7 +214,7 @@ class World:
         self.traced: Callable[[str], None] | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self.weather = {name: Weather() for name in CAST}
-        self.outages: dict[str, float] = {}
+        self.outages: set[str] = set()
         self.server = SimServer(self)
         self.clients = {name: SimClient(self, name, user) for name, user in CAST.items()}
 

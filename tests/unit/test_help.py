@@ -6,6 +6,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
@@ -156,6 +157,23 @@ def test_notebooks_get_escaped_html() -> None:
     assert "add(a: int, b: float = 1.5)" in remote()._repr_html_()
     assert "&lt;script&gt;" in remote(doc="<script>")._repr_html_()
     assert RemoteService()._repr_html_()
+
+
+def test_terminals_of_ipython_show_a_line_for_each_function() -> None:
+    printed: list[str] = []
+    service()._repr_pretty_(SimpleNamespace(text=printed.append), False)
+    assert "".join(printed) == (
+        "Calculator (w/c:calc)\n    add(a: int, b: float = 1.5)  # Add two numbers.\n    deep.list[0](*args, **kwargs)"
+    )
+
+
+def test_a_missing_member_is_told_with_those_that_are_there() -> None:
+    with pytest.raises(
+        AttributeError, match=r"service w/c:calc has no member 'ad'; it has add, deep, version"
+    ) as caught:
+        _ = service().ad
+    assert caught.value.name == "ad"
+    assert not hasattr(service(), "__array__")
 
 
 def test_nothing_is_made_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+from hypha.audit import audit
 from hypha.auth.attempts import Attempts
 from hypha.auth.passwords import Passwords, password_problem
 from hypha.store import AlreadyThere, Put, Store, kept
@@ -198,9 +199,11 @@ class Accounts:
         self._attempts.failed(key, self._clock())
         account = _read(await self._store.get(_ACCOUNT, key))
         if not await self._passwords.matches(secret, account.password if account is not None else None):
+            audit("failure", kind="password", user=account.id if account is not None else None, address=address)
             raise AccountError(_WRONG)
         assert account is not None
         self._attempts.succeeded(key)
+        audit("login", user=account.id, address=address)
         return account
 
     async def of_user(self, user_id: str) -> Account | None:

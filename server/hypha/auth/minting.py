@@ -163,7 +163,7 @@ def revoke_token(
         # An administrator revokes what leads into its workspace.
         workspace = target.current_workspace or home_of(target.id)
         check(user, "revoke_token", workspace, owners_of(workspace))
-    return tokens.revoke(target)
+    return tokens.revoke(target, by=user.id)
 
 
 def _check_right(user: User, request: TokenRequest, owners: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Literal
 
+from hypha.audit import audit
 from hypha.auth.identity import ROOT_ID, Right, User, home_of
 from hypha.auth.scopes import RANK, stronger
 
@@ -241,6 +242,7 @@ def check(
     if found in {Verdict.YES, Verdict.PUBLIC_ONLY}:
         return found
     message = text if text is not None else _TEXTS[found](user, action, workspace, subject)
+    audit("refusal", user=user.id, action=action, workspace=workspace)
     raise ValueError(message) if found is Verdict.FORBIDDEN_EVENT else PermissionError(message)
 
 

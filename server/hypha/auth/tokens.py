@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OctKey
 
+from hypha.audit import audit
 from hypha.auth.claims import fingerprint, seconds, text, texts, token_id
 from hypha.auth.errors import AuthenticationError, TokenRevoked
 from hypha.auth.hooks import AuthHooks
@@ -151,6 +152,10 @@ class TokenService:
         token = jwt.encode({"alg": "HS256"}, claims, self._keys[0], algorithms=_ALGORITHMS)
         if len(token) > _MAX_TOKEN_LENGTH:
             raise ValueError(f"Token is too long: {len(token)} bytes of {_MAX_TOKEN_LENGTH}")
+        if grant.use is None:
+            # Every connection gets a reconnection token: no grant of anything new.
+            who = {"user": grant.user_id, "parent": grant.parent}
+            audit("mint", jti=claims["jti"], **who, scope=claims["scope"], seconds=claims["exp"] - now)
         return token
 
     def reconnection_token(self, user: User, workspace: str, client_id: str) -> str:
@@ -314,13 +319,19 @@ class TokenService:
         token_ids = tuple(dict.fromkeys((*user.token_ids, token_id(claims, token))))
         return replace(user, token_ids=token_ids)
 
-    def revoke(self, target: User) -> asyncio.Future[None] | None:
+    def revoke(self, target: User, *, by: str = "") -> asyncio.Future[None] | None:
         """Withdraw the token that `inspect` returned *target* for, at once.
+
+        Args:
+            target: whom the token makes.
+            by: the user who withdraws it, if another one.
 
         Returns:
             Done when it would survive a restart; None when nothing does.
         """
-        return self.revocations.revoke(target.token_ids[-1])
+        done = self.revocations.revoke(target.token_ids[-1])
+        audit("revoke", jti=target.token_ids[-1], user=target.id, by=by or target.id)
+        return done
 
     # --------------------------------------------------------------- private
 

@@ -23,6 +23,10 @@ class Outlet(Protocol):
     def pending(self) -> int:
         """Bytes waiting to be written."""
 
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether what was sent is sent again and again and nothing comes back, where the system tells."""
+
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send the concatenation of *parts* as one binary frame."""
 
@@ -62,6 +66,7 @@ class Connection:
         frames: how many it has sent.
         heard: when it last gave a sign of life.
         remote: the network address of its socket; empty inside the process.
+        repeated_since: when it was first found that frames to it are not acknowledged, or None.
         stalled_since: when its send queue began to stand still, or None.
         stalled_at: bytes in the queue at that time.
     """
@@ -82,6 +87,7 @@ class Connection:
         "outlet",
         "paused",
         "remote",
+        "repeated_since",
         "stalled_at",
         "stalled_since",
         "subscriptions",
@@ -117,6 +123,7 @@ class Connection:
         self.frames = 0
         self.heard = now
         self.remote = ""
+        self.repeated_since: float | None = None
         self.stalled_since: float | None = None
         self.stalled_at = 0
         self.invalid = 0.0

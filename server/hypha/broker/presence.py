@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hypha.audit import audit
 from hypha.broker.connections import Connection, Mailbox, Outlet
 from hypha.broker.router import Router
 from hypha.settings import Limits
@@ -23,6 +24,8 @@ _log = logging.getLogger("hypha.broker")
 _RANK: Final = {"r": 1, "rw": 2, "a": 3}
 _MAX_HELD: Final = 100_000
 _MAX_RIVALS: Final = 4
+# Whose frames come all the time need not be looked after.
+_QUIET_S: Final = 3.0
 
 
 class Taken(Exception):
@@ -180,6 +183,8 @@ class Presence:
         old.closing = True
         self._forget_user(old)
         self._wake(old)
+        if not resumed:
+            audit("takeover", client=new.address, user=new.user.id, former=old.user.id)
         if resumed:
             new.exists, new.abroad = old.exists, old.abroad
             self._report(old, least_level=1, may_resume=True)
@@ -278,8 +283,10 @@ class Presence:
             if connection.closing:
                 continue
             quiet = now - connection.heard
-            if quiet > limits.ws_pong_timeout:
+            if quiet > limits.ws_pong_timeout or self._repeats_in_vain(connection, now, quiet):
                 self._cut(connection, 1001, "No answer to pings")
+                # Nobody is there to answer a closing handshake.
+                connection.outlet.abort()
             elif quiet > limits.ws_ping_interval:
                 connection.outlet.ping()
             self._watch_queue(connection, now)
@@ -287,6 +294,15 @@ class Presence:
         longest = limits.hold_client_id_lesser
         for address in [address for address, held in self._held.items() if now - held.since > longest]:
             del self._held[address]
+
+    def _repeats_in_vain(self, connection: Connection, now: float, quiet: float) -> bool:
+        """Whether nothing has been acknowledged for long, not even that the peer does not read."""
+        if quiet < _QUIET_S or not connection.outlet.unacknowledged:
+            connection.repeated_since = None
+            return False
+        if connection.repeated_since is None:
+            connection.repeated_since = now
+        return now - connection.repeated_since >= self._limits.ws_unacknowledged
 
     def _watch_queue(self, connection: Connection, now: float) -> None:
         """A send queue that stands still for long ends the connection (security §8)."""
@@ -296,6 +312,7 @@ class Presence:
                 connection.stalled_since, connection.stalled_at = now, pending
         elif now - (connection.stalled_since or now) > self._limits.send_stall and not connection.closing:
             _log.info("%s is not reading: closed", connection.address)
+            audit("limit", limit="not reading", client=connection.address)
             self._cut(connection, 1008, "Not reading")
 
     def _cut(self, connection: Connection, code: int, reason: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
+from hypha.audit import audit
 from hypha.broker.connections import Connection, Mailboxes
 from hypha.broker.lanes import Lanes
 from hypha.broker.origin import Origin
@@ -237,6 +238,7 @@ class Router:
         kind, to = header["type"], header["to"]
         data, offset = payload
         if kind in SERVER_ONLY:
+            audit("refusal", client=source.address, action=f"send {kind}")
             self._refuse(source, header, to, f"Clients cannot send {kind!r}")
         elif kind in LEVEL_1:
             self._extension(source, header, to if "/" in to else f"{source.workspace}/{to}", payload)
@@ -345,10 +347,10 @@ class Router:
         if isinstance(session, str):
             peer.receive(_rejection(to, origin.address, session, _why_not(to, target)))
 
-    def _has_room(self, target: Connection) -> bool:
+    def _has_room(self, target: Connection, most: int | None = None) -> bool:
         """Whether *target* reads; what nobody paces is dropped for one that does not."""
         pending = target.outlet.pending
-        if pending <= self._crowded or (pending <= self._full and not target.stuck(pending)):
+        if pending <= self._crowded or (pending <= (most or self._full) and not target.stuck(pending)):
             return True
         self.dropped += 1
         return False
@@ -391,8 +393,9 @@ class Router:
 
     def _to_subscribers(self, members: Iterable[Connection], kind: str, frame: bytes) -> None:
         for member in members:
-            # Events to a reader that does not read are dropped, calls to it are refused.
-            if kind in member.subscriptions and self._has_room(member):
+            # Events to a reader that does not read are dropped, calls to it are refused. Their senders
+            # are not paused, so that they reach the others: half of the queue is left to the rest.
+            if kind in member.subscriptions and self._has_room(member, self._full // 2):
                 member.outlet.send((frame,))
 
     # -- refusals --------------------------------------------------------------------
@@ -416,6 +419,7 @@ class Router:
             _log.info("dropped an invalid frame of %s: %.120s", source.address, reason)
         if source.invalid > limits.invalid_frames_burst and not source.closing:
             source.closing = True
+            audit("limit", limit="invalid frames", client=source.address)
             source.outlet.send_control({"type": "error", "message": "Too many invalid frames"})
             source.outlet.close(1008, "Too many invalid frames")
 

@@ -69,6 +69,10 @@ class AsgiDoor:
         address = str((scope.get("client") or ("",))[0])
         if str(scope["path"]).rstrip("/") != self._path:
             await _deny(scope, send, HTTPStatus.NOT_FOUND, b"no WebSocket here")
+        elif (
+            status := self._context.sites.refusal(_header(scope, b"host") or "", _header(scope, b"origin"))
+        ) is not None:
+            await _deny(scope, send, status, b"not for this page")
         elif LEGACY_MEMBERS.intersection(parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)):
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": _POLICY, "reason": reason_of(LEGACY_QUERY_REASON)})
@@ -77,6 +81,11 @@ class AsgiDoor:
         else:
             await send({"type": "websocket.accept"})
             await _Socket(self._context, receive, send, address).serve()
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """A header of an upgrade request; *name* in lower case."""
+    return next((value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name), None)
 
 
 async def _deny(scope: Scope, send: Send, status: HTTPStatus, body: bytes) -> None:
@@ -204,6 +213,11 @@ class _Outlet:
     @property
     def pending(self) -> int:
         return self._size
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Not known here: only the runner has the socket."""
+        return False
 
     def send(self, parts: Sequence[Buffer]) -> None:
         data = b"".join(parts)

@@ -12,6 +12,7 @@ from hypha.auth.tokens import TokenService
 from hypha.broker.presence import Presence
 from hypha.broker.router import Router
 from hypha.doors.newcomers import Newcomers
+from hypha.doors.sites import SiteRule
 from hypha.settings import Limits
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class DoorContext:
         clock: monotonic seconds.
         now: seconds since the epoch.
         draining: the server is stopping; newcomers get HTTP 503.
+        sites: pages of which sites may come in.
         sockets: every socket from its upgrade to its end.
         newcomers: those of them that are not let in yet.
     """
@@ -45,6 +47,7 @@ class DoorContext:
     clock: Callable[[], float]
     now: Callable[[], float]
     draining: bool = False
+    sites: SiteRule = field(default_factory=SiteRule)
     sockets: set[PeerSocket] = field(default_factory=set)
     newcomers: Newcomers = field(init=False)
     _emptied: asyncio.Event = field(default_factory=asyncio.Event)

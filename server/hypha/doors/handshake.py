@@ -12,8 +12,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from hypha.audit import audit
 from hypha.auth import admission
 from hypha.auth.admission import Admission, Refusal
+from hypha.auth.identity import ROOT_ID
 from hypha.auth.permissions import right
 from hypha.broker.connections import Connection, Outlet
 from hypha.broker.presence import Arrival, Newcomer, Taken, TooMany
@@ -175,11 +177,16 @@ class PeerSocket:
         try:
             frame = admission.parse_first_frame(first) if isinstance(first, str) else first
             await context.tokens.learn(frame.get("token"))
-            return admission.admit(frame, context.tokens, context.workspaces, now=context.now())
-        except Refusal:
+            decided = admission.admit(frame, context.tokens, context.workspaces, now=context.now())
+        except Refusal as refusal:
+            audit("failure", kind="connection", address=self._address, reason=refusal.message)
             # Who guesses tokens waits for each answer (security §8).
             await asyncio.sleep(context.newcomers.failed(self._address))
             raise
+        if decided.user.id == ROOT_ID and self._address:
+            # The server's own clients come from no address.
+            audit("root", client=f"{decided.workspace}/{decided.client_id}", address=self._address)
+        return decided
 
     async def _join(self, decided: Admission) -> Arrival:
         context = self._context
@@ -188,6 +195,7 @@ class PeerSocket:
         except Taken as taken:
             raise admission.client_exists(decided.workspace, decided.client_id) from taken
         except TooMany as bound:
+            audit("limit", limit=f"connections of a {bound.scope}", user=decided.user.id, workspace=decided.workspace)
             if bound.scope == "user":
                 raise admission.too_many_connections(decided.user.id, bound.count, bound.limit) from bound
             raise admission.too_many_clients(decided.workspace, bound.count, bound.limit) from bound

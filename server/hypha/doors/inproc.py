@@ -94,6 +94,11 @@ class _Outlet:
             return self._transport.waiting
         return 0 if self._transport.writable else HIGH_WATER
 
+    @property
+    def unacknowledged(self) -> bool:
+        """There is no network in between."""
+        return False
+
     def send(self, parts: Sequence[Buffer]) -> None:
         self._transport.send(parts)
 

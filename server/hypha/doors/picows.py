@@ -15,6 +15,7 @@ import ipaddress
 import json
 import logging
 import socket
+import struct
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -42,7 +43,11 @@ _JOIN: Final = bytearray().join
 _SMALL: Final = 8192
 _EARLY_SLACK: Final = 16 * 1024
 _CLOSE_PATIENCE_S: Final = 3.0
-_UNACKNOWLEDGED_MS: Final = 15_000
+# Offsets in Linux's `struct tcp_info`, and how long no acknowledgment is no accident.
+_TCP_INFO_BYTES: Final = 104
+_RETRANSMITS: Final = 2
+_UNACKED_AND_LAST_ACK: Final = struct.Struct("=24xI28xI")
+_NO_ACK_MS: Final = 2_000
 _UNSENT: Final = 128 * 1024
 _LOCAL_QUEUE: Final = 256 * 1024
 _BINARY: Final = picows.WSMsgType.BINARY
@@ -75,6 +80,9 @@ class PicowsDoor:
         url = urlsplit(request.path.decode("latin-1"))
         if url.path.rstrip("/") != self._path:
             return _refusal(HTTPStatus.NOT_FOUND, b"no WebSocket here")
+        status = self.context.sites.refusal(request.headers.get("host", ""), request.headers.get("origin"))
+        if status is not None:
+            return _refusal(status, b"not for this page")
         if LEGACY_MEMBERS.intersection(parse_qs(url.query, keep_blank_values=True)):
             return _LegacyListener()
         if self.context.busy(bridge.address):
@@ -295,10 +303,23 @@ class _Listener(picows.WSListener):
             self._peer.on_drained()
 
 
+def _repeats(sock: socket.socket | None) -> bool:
+    """Whether the kernel sends data again and hears nothing: the link is dead.
+
+    Not ``TCP_USER_TIMEOUT``: it also ends the connection of a peer that is alive and does not read.
+    """
+    if sock is None or not hasattr(socket, "TCP_INFO") or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    if len(info) < _UNACKED_AND_LAST_ACK.size or not info[_RETRANSMITS]:
+        return False
+    unacked, last_ack_ms = _UNACKED_AND_LAST_ACK.unpack_from(info)
+    return bool(unacked) and last_ack_ms > _NO_ACK_MS
+
+
 def _tune(sock: socket.socket | None) -> None:
-    """Let the kernel notice a dead link by unacknowledged data (RELIABILITY: within 15 s)."""
-    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    """Short queues in the kernel."""
+    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT") and sock.family in (socket.AF_INET, socket.AF_INET6):
         # Small frames meet a short queue beside big ones.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         if ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0]).is_loopback:
@@ -322,6 +343,12 @@ class _Outlet:
     @property
     def pending(self) -> int:
         return self._waiting()
+
+    @property
+    def unacknowledged(self) -> bool:
+        return not self._transport.is_disconnected and _repeats(
+            self._transport.underlying_transport.get_extra_info("socket")
+        )
 
     def send(self, parts: Sequence[Buffer]) -> None:
         size = sum(map(len, parts))

@@ -162,6 +162,11 @@ class StreamOutlet:
         """Bytes waiting to be written."""
         return self._size
 
+    @property
+    def unacknowledged(self) -> bool:
+        """Not known here: only the runner has the socket."""
+        return False
+
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send one frame."""
         self._put(with_length(parts))

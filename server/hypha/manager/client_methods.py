@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hypha.audit import audit
 from hypha.auth.permissions import right
 from hypha.broker.connections import Connection
 from hypha.manager.core import ManagerCore
@@ -99,6 +100,7 @@ class ClientMethods:
         removed = [member.address for member, gone in zip(members, dead, strict=True) if gone]
         for member, gone in zip(members, dead, strict=True):
             if gone:
+                audit("kick", client=member.address, by=caller.user.id, reason="No answer")
                 core.presence.leave(member, clean=False)
                 member.outlet.abort()
         removed += self._remove_orphans(where)

@@ -116,7 +116,8 @@ class ManagerPeer(Peers):
 
     def start(self, job: Running, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Run a method."""
-        if args == ["default"] and job.target is self._get_service:
+        # An argument is anything a peer sent: comparing an array gives no answer but an error.
+        if len(args) == 1 and type(args[0]) is str and args[0] == "default" and job.target is self._get_service:
             self.endpoint.reply_prepared(job, self._prepared_at(job.me), self._loop.time())
             return
         self._runner.start(self.endpoint, job, args, kwargs)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from hypha.audit import audit
 from hypha.auth import minting
 from hypha.auth.errors import AuthenticationError
 from hypha.auth.rates import PerMinute
@@ -82,6 +83,7 @@ class TokenMethods:
             user: Any = connection.user
             *ancestors, own = user.token_ids or ("",)
             if own and self._core.tokens.revocations.is_revoked(own, ancestors):
+                audit("kick", client=connection.address, reason="Token has been revoked")
                 connection.outlet.send_control({"type": "error", "message": "Token has been revoked"})
                 connection.outlet.close(1008, "Token has been revoked")
                 connection.outlet.abort_later()

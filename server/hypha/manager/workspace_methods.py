@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from hypha.audit import audit
 from hypha.auth import permissions
 from hypha.auth.identity import is_valid_workspace_id
 from hypha.manager.core import Caller, ManagerCore
@@ -106,6 +107,7 @@ class WorkspaceMethods:
             core.forget_workspace(created.id)
             raise
         _log.info("workspace %s was created", created.id)
+        audit("workspace_created", workspace=created.id, user=caller.user.id)
         info = self._shown(created, caller)
         core.publish(caller.workspace, "workspace_loaded", created.info())
         return info
@@ -125,6 +127,7 @@ class WorkspaceMethods:
         if request.owners:
             existing.owners[:] = request.owners
             _log.info("owners of workspace %s were changed", existing.id)
+            audit("owners_changed", workspace=existing.id, user=caller.user.id, owners=" ".join(existing.owners))
         await core.keeper.keep(existing)
         core.publish(existing.id, "workspace_changed", existing.info())
         return self._shown(existing, caller)
@@ -152,6 +155,7 @@ class WorkspaceMethods:
         core.check(caller, "delete_workspace", workspace)
         core.forget_workspace(workspace)
         _log.info("workspace %s was deleted", workspace)
+        audit("workspace_deleted", workspace=workspace, user=caller.user.id)
         info = found.info()
         for where in dict.fromkeys((workspace, caller.workspace)):
             core.publish(where, "workspace_deleted", info)
@@ -165,6 +169,7 @@ class WorkspaceMethods:
         if self._core.workspaces.exists(workspace):
             return
         for connection in list(self._core.router.workspaces.get(workspace, {}).values()):
+            audit("kick", client=connection.address, reason="Workspace was deleted")
             connection.outlet.close(1008, "Workspace was deleted")
             connection.outlet.abort_later()
 

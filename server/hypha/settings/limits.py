@@ -59,6 +59,7 @@ class Limits:
     # liveness
     ws_ping_interval: float = 15.0
     ws_pong_timeout: float = 35.0
+    ws_unacknowledged: float = 8.0
     ws_idle_timeout: float = 600.0
     replace_ping_timeout: float = 3.0
     recently_gone: float = 120.0
@@ -69,6 +70,7 @@ class Limits:
     send_queue_bytes: int = 48 * _MIB
     send_pause: float = 0.5
     send_stall: float = 30.0
+    stop_grace: float = 2.0
     mailbox_seconds: float = 15.0
     mailbox_frames: int = 256
     mailbox_bytes: int = 4 * _MIB

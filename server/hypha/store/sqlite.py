@@ -200,21 +200,20 @@ class SqliteStore:
             self._alone(connection, job)
 
     def _run_read_only(self, batch: list[_Job], error: sqlite3.Error) -> None:
-        """The file cannot be opened for writing: what is in it can still be read, if that is all there is.
-
-        WAL needs room on the disk even for reading. A log that is there holds changes
-        that must not be overlooked, revoked tokens for instance.
-        """
-        log = self._path.with_name(f"{_FILE}-wal")
-        whole = not log.exists() or log.stat().st_size == 0
-        if batch[0].writes or not whole:
+        """The file cannot be opened for writing: what is in it can still be read."""
+        if batch[0].writes:
             self._fail(batch, error)
             return
-        connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        connection: sqlite3.Connection | None = None
         try:
+            connection = _open_to_read(self._path)
+        except sqlite3.Error:
+            self._fail(batch, error)
+        else:
             self._run(connection, batch)
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _together(self, connection: sqlite3.Connection, batch: list[_Job]) -> bool:
         try:
@@ -285,6 +284,27 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit survives the machine, not only the process. NORMAL would lose revocations with the power.
         connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the file where WAL finds no room on the disk, which it needs even for reading.
+
+    A log that a killed server has left holds changes that must not be overlooked,
+    revoked tokens for instance. Who has the file for itself keeps the log's index in
+    memory and needs no room.
+    """
+    log = path.with_name(f"{_FILE}-wal")
+    whole = not log.exists() or log.stat().st_size == 0
+    mode = "mode=ro&immutable=1" if whole else "mode=rw"
+    connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error:
         connection.close()
         raise

@@ -10,10 +10,10 @@ import gzip
 import logging
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from hypha.doors.sites import SiteRule
 from hypha.web.addresses import ClientAddress, header_of
 from hypha.web.apps import PROVIDED
 from hypha.web.context import App, Message, Receive, Scope, Send, WebContext
@@ -68,7 +68,7 @@ class Front:
         self._buckets = buckets
         origins = context.settings.allow_origins
         self._origins = None if "*" in origins else frozenset(origin.rstrip("/") for origin in origins)
-        self._hosts = _hosts(context)
+        self._sites = SiteRule.of(context.settings, context.public_url)
         self._common = [(b"x-content-type-options", b"nosniff")]
         if context.public_url.startswith("https://"):
             self._common.append(_HSTS)
@@ -93,7 +93,7 @@ class Front:
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that goes no further."""
-        if self._hosts is not None and not self._knows_host(scope):
+        if not self._sites.knows_host(header_of(scope, b"host") or ""):
             return PlainTextResponse("This server does not answer to that host name", status_code=421)
         if scope["method"] == "OPTIONS" and header_of(scope, b"access-control-request-method") is not None:
             return PlainTextResponse("OK")
@@ -102,11 +102,6 @@ class Front:
         if header_of(scope, b"authorization") is None and (wait := self._buckets.take(self._addresses.of(scope))):
             return to_response(too_many(wait))
         return None
-
-    def _knows_host(self, scope: Scope) -> bool:
-        host = (header_of(scope, b"host") or "").lower()
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        return self._hosts is None or name in self._hosts or host in self._hosts
 
     def cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """The CORS headers for a request; never with credentials (security S27)."""
@@ -199,14 +194,3 @@ def _is_text(headers: list[tuple[bytes, bytes]]) -> bool:
         elif lower == b"content-length" and value.isdigit():
             length = int(value)
     return length >= _COMPRESSED and kind.startswith(_TEXT) and not kind.startswith(b"text/event-stream")
-
-
-def _hosts(context: WebContext) -> frozenset[str] | None:
-    """The host names served where origins are listed (security S28); None for any."""
-    if "*" in context.settings.allow_origins:
-        return None
-    names = {"127.0.0.1", "localhost", "[::1]", context.settings.host.lower()}
-    public = urlsplit(context.public_url).hostname
-    apps = urlsplit(context.settings.apps_origin or "").hostname
-    names.update(name.lower() for name in (public, apps, *context.settings.allowed_hosts) if name)
-    return frozenset(names)

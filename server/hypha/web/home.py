@@ -28,25 +28,26 @@ _BODY: Final = """
   </nav>
 </header>
 <section>
-  <h2>Call a service from a shell</h2>
-  <pre class="wrap"><code>curl '{url}/WORKSPACE/services/hello-world/hello?name=John'</code></pre>
-</section>
-<section>
-  <h2>Connect from Python</h2>
+  <h2>Offer a function from Python</h2>
   <pre><code>import asyncio
 from hypha_rpc import connect_to_server
 
 async def main():
     async with connect_to_server({{"server_url": "{url}"}}) as server:
-        print("workspace:", server.config.workspace)
         await server.register_service({{
             "id": "hello-world",
             "config": {{"visibility": "public"}},
             "hello": lambda name: f"Hello {{name}}",
         }})
-        await asyncio.sleep(3600)
+        print("workspace:", server.config.workspace)
+        await server.serve()
 
 asyncio.run(main())</code></pre>
+</section>
+<section>
+  <h2>Call it from a shell</h2>
+  <pre class="wrap"><code>curl '{url}/WORKSPACE/services/hello-world/hello?name=John'</code></pre>
+  <p>WORKSPACE is the one that the program prints.</p>
 </section>
 <footer>
   <a href="{base}/health/readiness">readiness</a>

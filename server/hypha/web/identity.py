@@ -8,8 +8,9 @@ import inspect
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 
+from hypha.audit import audit
 from hypha.auth.errors import AuthenticationError
-from hypha.auth.identity import User, anonymous_http_user, home_of
+from hypha.auth.identity import ROOT_ID, User, anonymous_http_user, home_of
 from hypha.auth.permissions import right
 from hypha.manager.core import Caller
 from hypha.web.addresses import ClientAddress, header_of
@@ -91,6 +92,7 @@ class Identities:
             await self._context.core.tokens.learn(token)
             user = self._credentials.user(token)
         except AuthenticationError as error:
+            audit("failure", kind="http", address=self._addresses.of(scope), reason=str(error))
             if _is_for_login(scope) and header_of(scope, b"authorization") is None:
                 # Who has an old cookie must be able to log in again; the page judges the cookie itself.
                 return None
@@ -99,6 +101,8 @@ class Identities:
             raise HttpFailure(401, str(error), plain=True, headers={"WWW-Authenticate": "Bearer"}) from error
         except PermissionError as error:
             raise HttpFailure(403, str(error), plain=True) from error
+        if user.id == ROOT_ID:
+            audit("root", address=self._addresses.of(scope), path=str(scope.get("path", "")))
         if not self._addresses.is_local(scope) and (wait := self._by_user.take(user.id)):
             raise too_many(wait)
         return user

@@ -49,7 +49,7 @@ class Consumer:
         try:
             await self._made(method, seconds, size)
         except Exception as error:  # noqa: BLE001 - supervision: the error is the report
-            fields = {"outcome": "error", "error": f"{type(error).__name__}: {error}"[:200]}
+            fields: dict[str, Any] = {"outcome": "error", "error": f"{type(error).__name__}: {error}"[:200]}
             fields["may_have_run"] = getattr(error, "may_have_run", None)
         else:
             fields = {"outcome": "result"}

@@ -9,6 +9,7 @@ import asyncio
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from programs.report import order, tell
@@ -19,25 +20,34 @@ LIFE_S = 900.0
 AT_ONCE = 10
 
 
-async def join_all(url: str, count: int, servers: list[Any]) -> None:
-    """Connect *count* clients, a few at a time."""
-    left = iter(range(count))
+class Crowd:
+    """Those who are connected."""
 
-    async def some() -> None:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._servers: list[Any] = []
+
+    async def grow(self, count: int) -> None:
+        """Connect *count* more, a few at a time."""
+        left = iter(range(count))
+        await asyncio.gather(*(self._some(left) for _ in range(AT_ONCE)))
+
+    async def _some(self, left: Iterator[int]) -> None:
         for _ in left:
-            servers.append(await connect_to_server({"server_url": url}))  # noqa: PERF401 - each is counted when it is there
-
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+            try:
+                self._servers.append(await connect_to_server({"server_url": self._url}))
+            except Exception as error:  # noqa: BLE001 - supervision: the error is the report
+                tell("refused", error=f"{type(error).__name__}: {error}"[:200])
 
 
 async def main(url: str, count: str, parts: str) -> None:
     """Connect part after part, then wait until told to go."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    servers: list[Any] = []
+    crowd = Crowd(url)
     for part in range(int(parts)):
         begin = time.time()
-        await join_all(url, int(count) // int(parts), servers)
+        await crowd.grow(int(count) // int(parts))
         tell("part", part=part, begin=begin, end=time.time())
     tell("ready")
     await order(LIFE_S)

@@ -116,6 +116,44 @@ async def test_clients_are_told_that_the_server_goes_away(tmp_path: Path, number
     assert "Traceback" not in server.log_tail()
 
 
+async def upgrade_status(port: int) -> int:
+    """Status of the answer to a request for a WebSocket."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    head = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return int(head.split()[1])
+
+
+async def test_the_end_leaves_time_for_calls_and_lets_nobody_in(tmp_path: Path):
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> str:
+        began.set()
+        await goes_on.wait()
+        return "done"
+
+    server = ServerProcess(folder=tmp_path, env={"HYPHA_STOP_GRACE": "30"})
+    await server.start()
+    async with connect_to_server(server_url=server.url) as provider, connect_to_server(server_url=server.url) as caller:
+        assert await upgrade_status(server.port) == 101
+        info = await provider.register_service({"id": "work", "config": {"visibility": "public"}, "work": work})
+        call = asyncio.ensure_future((await caller.get_service(info["id"])).work())
+        await began.wait()
+        server.signal(signal.SIGTERM)
+        while (await answer(server.port, "/health/readiness"))[0] != 503:
+            await asyncio.sleep(0.01)
+        assert (await answer(server.port, "/health/liveness"))[0] == 200
+        assert await upgrade_status(server.port) == 503
+        goes_on.set()
+        assert await call == "done"
+    # Nobody is there any more: what is left of the grace is not waited for.
+    assert await server.wait(5) == 0
+
+
 @pytest.mark.parametrize(
     "where",
     [

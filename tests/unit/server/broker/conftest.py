@@ -30,6 +30,7 @@ class FakeOutlet:
 
     def __init__(self) -> None:
         self.pending = 0
+        self.unacknowledged = False
         self.frames: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.texts: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None

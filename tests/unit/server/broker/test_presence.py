@@ -296,10 +296,32 @@ async def test_the_quiet_are_pinged_and_the_silent_cut(world: World):
     world.clock.now += 2
     world.presence.sweep()
     assert outlet.closed == (1001, "No answer to pings")
-    assert outlet.doomed
+    assert outlet.aborted, "there is nobody to wait for"
     outlet.closed = None
     world.presence.sweep()
     assert outlet.closed is None, "once"
+
+
+async def test_whom_nothing_reaches_is_cut_long_before_its_pong_is_due(world: World):
+    _, outlet = await world.join("c1")
+    outlet.unacknowledged = True
+    for _ in range(5):
+        world.clock.now += 2
+        world.presence.sweep()
+        assert outlet.closed is None
+    world.clock.now += 2
+    world.presence.sweep()
+    assert outlet.closed == (1001, "No answer to pings")
+    assert outlet.aborted
+
+
+async def test_an_acknowledgment_is_a_sign_of_life(world: World):
+    _, outlet = await world.join("c1")
+    for number in range(15):
+        outlet.unacknowledged = bool(number % 4)
+        world.clock.now += 2
+        world.presence.sweep()
+        assert outlet.closed is None
 
 
 async def test_who_does_not_read_for_long_is_let_go(world: World):

@@ -42,6 +42,7 @@ class FakeOutlet:
 
     def __init__(self) -> None:
         self.pending = 0
+        self.unacknowledged = False
         self.frames: list[bytes] = []
         self.controls: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hypha.manager.load import LoadMeter
 from hypha.auth.rates import PerMinute
+from hypha.manager.load import LoadMeter
 
 
 def test_a_minutes_worth_may_be_taken_at_once_and_comes_back_steadily() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sqlite3
 import stat
 import threading
@@ -216,10 +217,35 @@ class TestAStartOnADiskThatTakesNothing:
         assert set(store.load("a")) == {"x", "old", "new"}
         await store.close()
 
-    async def test_nothing_is_read_that_may_be_overruled_by_a_log(self, folder: Path, refused: list[bool]) -> None:
-        (folder / "hypha.sqlite3-wal").write_bytes(b"something")
+    async def test_what_a_killed_server_left_in_its_log_is_read_too(
+        self, folder: Path, refused: list[bool], tmp_path: Path
+    ) -> None:
+        refused.clear()
+        living = opened(folder)
+        await kept(living.write([Put("a", "x", b"2"), Put("a", "late", b"1")]))
+        # What a copy of the files finds now is what a kill would leave.
+        left = tmp_path / "left"
+        shutil.copytree(folder, left)
+        await living.close()
+        refused.append(True)
+        store = opened(left)
+        assert store.load("a") == {"x": b"2", "late": b"1"}
+        with pytest.raises(StoreError, match="disk I/O error"):
+            await kept(store.write([Put("a", "new", b"1")]))
+        refused.clear()
+        await kept(store.write([Put("a", "new", b"1")]))
+        assert set(store.load("a")) == {"x", "late", "new"}
+        await store.close()
+
+    async def test_nothing_is_read_beside_a_server_that_writes(self, folder: Path, refused: list[bool]) -> None:
+        refused.clear()
+        living = opened(folder)
+        await kept(living.write([Put("a", "late", b"1")]))
+        refused.append(True)
         with pytest.raises(StateError, match="disk I/O error"):
             opened(folder)
+        refused.clear()
+        await living.close()
 
 
 async def test_a_disk_that_does_not_respond_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

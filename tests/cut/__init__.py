@@ -1,0 +1,1 @@
+"""A session over an in-memory byte stream, cut after every byte."""
