@@ -151,7 +151,7 @@ $(PUBLIC_NODE_STAMP): tests/interop/package.json tests/interop/package-lock.json
 $(PUBLIC_STAMP): constraints-public.txt | $(VENV_STAMP)
 	@echo "[interop-setup] installing the public packages into $(PUBLIC)"
 	@$(PYTHON) -m venv $(PUBLIC)
-	@$(PUBLIC)/bin/python $(PIP) -c constraints-public.txt 'hypha[s3]' hypha-rpc sqlmodel
+	@$(PUBLIC)/bin/python $(PIP) -c constraints-public.txt 'hypha[s3]' hypha-rpc sqlmodel PyNaCl
 	@touch $@
 
 .PHONY: pyodide

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from types import ModuleType
 from typing import Any, Final
 
@@ -85,6 +84,8 @@ class _FileArea:
     def __init__(self, size: int) -> None:
         if mmap is None:
             raise OSError("no files here")
+        import tempfile  # costs more to load than the whole of this package's wire
+
         self._size = size
         self._file: Any = tempfile.TemporaryFile(prefix="hypha-", buffering=0)  # noqa: SIM115 - closed by `close`
 

@@ -6,7 +6,6 @@ No dependency and no knowledge of the wire. Existing programs import these as
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -99,6 +98,8 @@ def _plain(value: Any) -> Any:
 
 def _tree(value: Any, depth: int = 0) -> str:
     """Nested <details> for notebooks."""
+    import html  # its table of entities is large, and few programs show anything
+
     if isinstance(value, dict) and depth < 8:
         rows = "".join(
             f"<li><b>{html.escape(str(key))}</b>: {_tree(item, depth + 1)}</li>" for key, item in dict.items(value)

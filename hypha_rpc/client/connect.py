@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
@@ -80,7 +80,7 @@ async def open_server(options: ConnectOptions) -> Server:
     if connector is None:
         rpc.log.warning("transport %r is unknown ('websocket', 'http', 'auto'); using websocket", options.transport)
         connector = default_connector()
-    await rpc.open(Link(connector, options, secrets.token_hex(12), rpc))
+    await rpc.open(Link(connector, options, os.urandom(12).hex(), rpc))
     announcement = rpc.connection_info.get("announcement")
     if isinstance(announcement, str):
         rpc.log.info("announcement of the server: %.500s", announcement)

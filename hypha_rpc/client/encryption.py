@@ -7,8 +7,8 @@ known in `hypha_rpc.wire.sealing`.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
-import secrets
 from typing import Any, Final
 
 from hypha_rpc.client.proxies import RemoteFunction
@@ -41,7 +41,7 @@ def generate_encryption_keypair() -> tuple[bytes, bytes]:
     Raises:
         ImportError: PyNaCl is not installed.
     """
-    private = secrets.token_bytes(KEY_BYTES)
+    private = os.urandom(KEY_BYTES)
     return private, _public_of(private)
 
 
@@ -55,7 +55,7 @@ def encrypt_payload(my_private: bytes, their_public: bytes, data: bytes) -> tupl
         ValueError: a key that is none.
         ImportError: PyNaCl is not installed.
     """
-    nonce = secrets.token_bytes(NONCE_BYTES)
+    nonce = os.urandom(NONCE_BYTES)
     return nonce, box(data, nonce, _secret(my_private, their_public))
 
 
@@ -105,7 +105,7 @@ def make_sealer(private: bytes | None, public: bytes | None) -> Sealer:
             raise ValueError(f"{name} must be {KEY_BYTES} bytes")
     if _public_of(bytes(private)) != public:
         raise ValueError("encryption_public_key is not the public key of encryption_private_key")
-    return Sealer(bytes(private), bytes(public), secrets.token_bytes)
+    return Sealer(bytes(private), bytes(public), os.urandom)
 
 
 def seal_service(node: Any, key: bytes) -> Any:

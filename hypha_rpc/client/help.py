@@ -6,7 +6,6 @@ Knows schemas, not connections.
 
 from __future__ import annotations
 
-import html
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
@@ -197,25 +196,31 @@ def service_html(service: dict[str, Any]) -> str:
     """How notebooks show a service."""
     description = dict.get(service, "description")
     rows = "".join(
-        f"<tr><td style='{_CELL}'><code>{html.escape(path + _signature_text(function))}</code></td>"
-        f"<td style='{_CELL}'>{html.escape(_first_line(function))}</td></tr>"
+        f"<tr><td style='{_CELL}'><code>{_escape(path + _signature_text(function))}</code></td>"
+        f"<td style='{_CELL}'>{_escape(_first_line(function))}</td></tr>"
         for path, function in _functions(service)
     )
     values = "".join(
-        f"<li><b>{html.escape(name)}</b>: {html.escape(repr(value)[:_MAX_TEXT])}</li>"
+        f"<li><b>{_escape(name)}</b>: {_escape(repr(value)[:_MAX_TEXT])}</li>"
         for name, value in _members(service)
         if not callable(value) and not _holds_functions(value)
     )
-    note = f"<p>{html.escape(description)}</p>" if isinstance(description, str) and description else ""
+    note = f"<p>{_escape(description)}</p>" if isinstance(description, str) and description else ""
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
     more = f"<details><summary>values</summary><ul>{values}</ul></details>" if values else ""
-    return f"<details open><summary><b>{html.escape(_heading(service))}</b></summary>{note}{table}{more}</details>"
+    return f"<details open><summary><b>{_escape(_heading(service))}</b></summary>{note}{table}{more}</details>"
 
 
 def function_html(function: Any) -> str:
     """How notebooks show a remote function."""
-    name = html.escape(f"{getattr(function, '__name__', 'function')}{_signature_text(function)}")
-    return f"<div><code>{name}</code><pre>{html.escape(_doc(function))}</pre></div>"
+    name = _escape(f"{getattr(function, '__name__', 'function')}{_signature_text(function)}")
+    return f"<div><code>{name}</code><pre>{_escape(_doc(function))}</pre></div>"
+
+
+def _escape(text: str) -> str:
+    import html  # its table of entities is large, and few programs show anything
+
+    return html.escape(text)
 
 
 def _heading(service: dict[str, Any]) -> str:

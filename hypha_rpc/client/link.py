@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
@@ -62,12 +61,15 @@ class LinkListener(Protocol):
         """The server refused for good; the link has stopped."""
 
 
-def redial_delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
+def redial_delays(jitter: Callable[[], float] | None = None) -> Iterator[float]:
     """Seconds before each attempt: at once, then about every second for a minute, then slowly less often."""
     yield 0.0
+    import random  # not before a link breaks
+
+    chance = jitter or random.random
     waited, delay = 0.0, 1.0
     while True:
-        pause = delay * (0.8 + 0.4 * jitter())
+        pause = delay * (0.8 + 0.4 * chance())
         yield pause
         waited += pause
         if waited > EAGER_S:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-import shortuuid
-
 __all__ = ["ABSENT", "ConnectOptions", "from_environment"]
 
 DEFAULT_PING_INTERVAL_S: Final = 5.0
@@ -124,6 +122,8 @@ def _warn_of_misspelt(unknown: Set[str], known: Set[str]) -> None:
 
 def _client_id(chosen: Mapping[str, Any]) -> str:
     if "client_id" not in chosen or chosen["client_id"] is None:
+        import shortuuid  # only who has no id needs it
+
         return str(shortuuid.uuid())
     client_id = chosen["client_id"]
     if not isinstance(client_id, str) or not client_id:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
@@ -102,11 +102,11 @@ class RPC(LegacyViews):
         self._loop = loop
         self._link: Link | None = None
         self.port = Driver(self)
-        address = f"{workspace or 'local'}/{client_id or secrets.token_hex(12)}"
+        address = f"{workspace or 'local'}/{client_id or os.urandom(12).hex()}"
         self.endpoint = Endpoint(
             self.port,
             address,
-            secrets.token_hex(14),
+            os.urandom(14).hex(),
             forms=client_forms(writable_arrays=writable_arrays),
             options=options,
             server_url=server_base_url,

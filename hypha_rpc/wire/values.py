@@ -274,10 +274,8 @@ class Encoder:
         encoded: dict[str, Any] = {}
         for key, value in pairs:
             if not isinstance(key, str):
-                raise SerializationError(
-                    f"dictionary keys must be text, not {type(key).__name__}: {key!r:.60}; convert them, e.g. with str()",
-                    f"[{key!r:.60}]",
-                )
+                why = f"dictionary keys must be text, not {type(key).__name__}: {key!r:.60}"
+                raise SerializationError(f"{why}; convert them, e.g. with str()", f"[{key!r:.60}]")
             try:
                 encoded[checked_text(str.__str__(key))] = self.encode(value)
             except SerializationError as error:

@@ -13,8 +13,9 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from hypha.settings import SettingsError
 
@@ -134,7 +135,7 @@ class _PrivateFile(logging.handlers.WatchedFileHandler):
         self._failed = False
         super().__init__(path, encoding="ascii", errors="backslashreplace")
 
-    def _open(self) -> IO[Any]:
+    def _open(self) -> TextIOWrapper:
         return open(self.baseFilename, "a", encoding="ascii", errors="backslashreplace", opener=_open_private)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -54,7 +54,8 @@ TESTS = {
     """,
     "sync.conftest": "blocking",
     "sync.test_behaviours": """
-        test_everything_of_a_session_blocks test_one_service_by_its_url test_a_service_function_calls_services_that_lead_back
+        test_everything_of_a_session_blocks test_one_service_by_its_url
+        test_a_service_function_calls_services_that_lead_back
         test_in_a_running_loop_with_an_async_client_and_big_arrays
     """,
 }

@@ -8,8 +8,8 @@ from tests.cut.run import cuts, where
 from tests.cut.session import ITEMS, run
 from tests.cut.wires import Cut
 
-_STRIDE = 1_009
-_SILENT_STRIDE = 2_003
+_STRIDE = 2_003
+_SILENT_STRIDE = 4_001
 
 
 def test_a_session_without_a_cut_is_clean_and_does_everything() -> None:

@@ -148,6 +148,8 @@ class Proxy:
         finally:
             self._tasks.difference_update(pumps)
             self._pairs.discard(pair)
+            for side in pair.writers:
+                side.close()
 
     async def _pump(
         self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str

@@ -77,6 +77,12 @@ def twice(world: World) -> Figure:
     return Figure("calls run twice", sum(count > 1 for count in world.runs().values()), 0, "")
 
 
+def _until_running(world: World, count: int) -> None:
+    """Wait until so many calls have reached their function: one that has not may be lost with its frame."""
+    if wait_until(lambda: len(world.runs()) == count, 20) is None:
+        raise ProcessFailed("the calls did not arrive")
+
+
 @scenario(quick=True)
 def no_fault(world: World) -> list[Figure]:
     """The same load without a fault is clean."""
@@ -137,6 +143,7 @@ def caller_reset(world: World) -> list[Figure]:
     proxy = world.proxy()
     consumer = world.consumer(ready, proxy.url)
     label = consumer.call(method="slow", seconds=1)
+    _until_running(world, 1)
     proxy.refuse()
     time.sleep(1.2)
     proxy.restore()
@@ -158,6 +165,7 @@ def callee_reset(world: World) -> list[Figure]:
     _, ready = world.provider(proxy.url)
     consumer = world.consumer(ready)
     label = consumer.call(method="slow", seconds=1)
+    _until_running(world, 1)
     proxy.reset()
     begin = time.time()
     settled, _ = settled_after(consumer, [label], begin)
@@ -286,7 +294,7 @@ def caller_gone(world: World) -> list[Figure]:
     consumer = world.consumer(ready)
     for _ in range(5):
         consumer.call(method="slow", seconds=60)
-    wait_until(lambda: len(world.runs()) == 5, 10)
+    _until_running(world, 5)
     consumer.process.kill()
     cancelled = wait_until(lambda: len(world.events("cancelled")) == 5, 20)
     return [Figure("all cancelled", NEVER if cancelled is None else cancelled, 5)]

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 
 SEED = 20_470
 CONNECTIONS, FRAMES = 90, 150
+STREAMS, POSTS = 10, 40
 LONGEST_LINE, LONGEST_OF_CLIENTS = 400, 250
 GROWTH_MB = 16.0
 SECRET = "only for this test: 0123456789abcdef"
@@ -132,3 +133,57 @@ async def test_damaged_messages_harm_neither_the_server_nor_a_bystander(
     check_log(server)
     ours = [record for record in caplog.records if record.name.startswith("hypha_rpc")]
     assert all(len(record.getMessage()) <= LONGEST_OF_CLIENTS and not record.exc_info for record in ours), ours
+
+
+@pytest.mark.parametrize("server", ["picows"], indirect=True)
+async def test_damaged_bodies_at_the_http_door_harm_nobody(server: ServerProcess) -> None:
+    mutator = Mutator(SEED + 1, RECEIVERS)
+    options = {"server_url": server.url, "token": token()}
+    async with connect_to_server({**options, "client_id": "prov"}) as provider:
+        await provider.register_service({"id": "svc", "config": {"visibility": "public"}, "echo": lambda value: value})
+        svc = await provider.get_service("svc")
+        before, errors = await health(server), await server_errors(server)
+        statuses: set[int] = set()
+        async with httpx2.AsyncClient(
+            trust_env=False, base_url=server.url, timeout=10, headers={"Authorization": f"Bearer {token()}"}
+        ) as http:
+            for number in range(STREAMS):
+                statuses |= await attack_stream(http, mutator, f"evil-{number}")
+                assert await svc.echo(number) == number
+        await settled(server, before)
+        assert await server_errors(server) == errors
+    assert statuses <= {200, 400, 403, 404, 408, 411, 413, 415, 429}, statuses
+    assert {200, 400} <= statuses
+    check_log(server)
+
+
+async def attack_stream(http: httpx2.AsyncClient, mutator: Mutator, client_id: str) -> set[int]:
+    """Open a stream and post damaged bodies to it; the statuses of the answers."""
+    statuses: set[int] = set()
+    async with http.stream("GET", "/rpc", params={"client_id": client_id}) as stream:
+        reading = asyncio.create_task(read_all(stream))
+        for _ in range(POSTS):
+            body, kind = body_of(mutator)
+            response = await http.post("/rpc", params={"client_id": client_id}, content=body, headers=kind)
+            statuses.add(response.status_code)
+        reading.cancel()
+        await asyncio.wait([reading])
+    return statuses
+
+
+async def read_all(stream: httpx2.Response) -> None:
+    async for _ in stream.aiter_raw():
+        pass
+
+
+def body_of(mutator: Mutator) -> tuple[bytes, dict[str, str]]:
+    """One frame, or several with their lengths, not always the right ones."""
+    chance = mutator.random
+    if chance.random() < 0.3:
+        return mutator.frame() or b"\xc1", {}
+    body = b"".join(len(frame).to_bytes(4, "big") + frame for frame in mutator.frames(chance.choice((1, 5, 30))))
+    if chance.random() < 0.3:
+        damaged = bytearray(body)
+        damaged[chance.randrange(min(len(damaged), 8))] ^= 1 << chance.randrange(8)
+        body = bytes(damaged)
+    return body, {"Content-Type": "application/x-msgpack-stream"}

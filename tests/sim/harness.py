@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import secrets
 from collections.abc import Callable, Iterator
@@ -22,16 +23,21 @@ NEVER_EMPTY = frozenset({"services", "reconnects"})
 
 def abandon(loop: VirtualLoop) -> None:
     """Close the loop, whatever is left in it."""
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.call_soon(loop.stop)
-    loop.reports.clear()
     # That it was stuck has been told.
     with suppress(Stuck):
-        loop.run_forever()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(_cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+async def _cancel_all() -> None:
+    """Cancel what is left, and what that makes, a few times over."""
+    current = asyncio.current_task()
+    for _ in range(5):
+        tasks = [task for task in asyncio.all_tasks() if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)
 
 
 @contextmanager
@@ -44,6 +50,7 @@ def chances(seed: str, loop: VirtualLoop) -> Iterator[None]:
     try:
         with (
             mock.patch.object(secrets, "token_bytes", lambda nbytes=None: ids.randbytes(nbytes or 32)),
+            mock.patch.object(os, "urandom", ids.randbytes),
             mock.patch.object(producing, "_clock", loop.time),
         ):
             yield

@@ -15,7 +15,7 @@ from tests.sim.history import Outcome, run
 from tests.sim.shrink import shrink
 from tests.sim.steps import script
 
-_HISTORIES = 100
+_HISTORIES = 60
 _BLOCK = 10
 _REGRESSIONS = [
     json.loads(line)
@@ -52,6 +52,7 @@ def test_a_history_that_failed_once_holds(seed: str, steps: list[list[object]]) 
     assert run(seed, steps).violations == []
 
 
+@pytest.mark.timeout(90)
 def test_a_seed_replays_exactly() -> None:
     program = (
         "import hashlib; from tests.sim.history import run; "

@@ -10,6 +10,8 @@ from tests.sim.plants import PLANTS, Plant
 _MOST = 2_000
 
 
+# What a bug leaves behind is not awaited by anybody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_a_planted_bug_is_found(plant: Plant) -> None:

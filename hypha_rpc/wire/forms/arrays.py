@@ -54,7 +54,9 @@ def _numpy() -> Any:
 def _encode_array(value: Any, encoder: Encoder) -> Any:
     dtype = value.dtype
     if dtype.kind not in _KINDS or dtype.fields is not None:
-        raise SerializationError(f"arrays of dtype {dtype} cannot be sent; send tolist() of it, or convert it by astype()")
+        raise SerializationError(
+            f"arrays of dtype {dtype} cannot be sent; send tolist() of it, or convert it by astype()"
+        )
     return {
         "_rtype": "ndarray",
         "_rvalue": _raw_bytes(value) if encoder.bulk else value.tobytes(),

@@ -24,8 +24,8 @@ _log = logging.getLogger("hypha.broker")
 _RANK: Final = {"r": 1, "rw": 2, "a": 3}
 _MAX_HELD: Final = 100_000
 _MAX_RIVALS: Final = 4
-# Whose frames come all the time need not be looked after.
-_QUIET_S: Final = 3.0
+# Our own clients ping every 5 s: few of a living crowd have to be looked at.
+_QUIET_S: Final = 4.5
 
 
 class Taken(Exception):

@@ -96,5 +96,9 @@ _filter = _PeersAreNoErrors()
 
 
 def quiet_runner() -> None:
-    """Keep misbehaving peers out of uvicorn's log; idempotent."""
-    logging.getLogger("uvicorn.error").addFilter(_filter)
+    """Keep misbehaving peers, and what is sent, out of uvicorn's log; idempotent."""
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(_filter)
+    if logger.getEffectiveLevel() < logging.INFO:
+        # Below that it shows every message, tokens and all (S50).
+        logger.setLevel(logging.INFO)

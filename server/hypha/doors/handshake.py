@@ -32,6 +32,9 @@ LEGACY_MEMBERS: Final = frozenset({"workspace", "client_id", "token", "reconnect
 
 _MAX_EARLY_TEXTS: Final = 16
 _MAX_CONTROL: Final = 1000
+# A timer that is later than this tells of a loop that did not turn.
+_LATE_S: Final = 0.05
+_SECOND_LOOK_S: Final = 0.5
 _ORDERLY: Final = 1000
 
 
@@ -64,8 +67,9 @@ class PeerSocket:
         context.sockets.add(self)
         context.newcomers.enter(address)
         self._loop = asyncio.get_running_loop()
+        patience = context.limits.first_frame_timeout
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
-            context.limits.first_frame_timeout, self._too_late
+            patience, self._too_late, self._loop.time() + patience
         )
 
     # -- what a door reports -------------------------------------------------------
@@ -148,8 +152,13 @@ class PeerSocket:
             self._waiting = False
             self._context.newcomers.leave(self._address)
 
-    def _too_late(self) -> None:
-        self._refuse(admission.payload_timeout())
+    def _too_late(self, due: float) -> None:
+        now = self._loop.time()
+        if now - due > _LATE_S:
+            # This process stood still: the frame may lie in the socket, and a refusal ends real clients for ever.
+            self._timer = self._loop.call_later(_SECOND_LOOK_S, self._too_late, now + _SECOND_LOOK_S)
+        else:
+            self._refuse(admission.payload_timeout())
 
     def _refuse(self, refusal: Refusal) -> None:
         self._started = True

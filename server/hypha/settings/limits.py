@@ -59,7 +59,7 @@ class Limits:
     # liveness
     ws_ping_interval: float = 15.0
     ws_pong_timeout: float = 35.0
-    ws_unacknowledged: float = 8.0
+    ws_unacknowledged: float = 7.0
     ws_idle_timeout: float = 600.0
     replace_ping_timeout: float = 3.0
     recently_gone: float = 120.0

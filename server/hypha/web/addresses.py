@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 
 from hypha.web.context import Scope
+
+_log = logging.getLogger("hypha.web")
 
 __all__ = ["ClientAddress", "header_of", "is_private"]
 
@@ -24,11 +27,12 @@ class ClientAddress:
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
+        self._warned = False
         self._trusted = [ipaddress.ip_network(text, strict=False) for text in trusted]
 
     def of(self, scope: Scope) -> str:
         """The peer's address or, behind trusted proxies, the rightmost one that is not theirs."""
-        peer = str((scope.get("client") or ("",))[0])
+        peer = _peer(scope)
         if not self._trusted or not self._is_trusted(peer):
             return peer
         forwarded = header_of(scope, b"x-forwarded-for") or ""
@@ -37,10 +41,24 @@ class ClientAddress:
                 return text
         return peer
 
+    def is_relayed(self, scope: Scope) -> bool:
+        """Whether somebody who is no trusted proxy says that it asks for another: who really asks is not known."""
+        if not any(name in _FORWARDED for name, _ in scope["headers"]):
+            return False
+        if not self._trusted and not self._warned:
+            self._warned = True
+            _log.warning(
+                "requests come with a forwarding header, but no proxy is trusted: all of them count as one address; "
+                "name the proxy in HYPHA_TRUSTED_PROXIES"
+            )
+        return not self._is_trusted(_peer(scope))
+
     def is_local(self, scope: Scope) -> bool:
         """Whether a program of this machine asks, and for itself: no forwarding header is there."""
-        peer = str((scope.get("client") or ("",))[0])
-        return _is_loopback(peer) and not any(name in _FORWARDED for name, _ in scope["headers"])
+        if any(name in _FORWARDED for name, _ in scope["headers"]):
+            self.is_relayed(scope)
+            return False
+        return _is_loopback(_peer(scope))
 
     def _is_trusted(self, text: str) -> bool:
         try:
@@ -48,6 +66,10 @@ class ClientAddress:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
+
+
+def _peer(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:

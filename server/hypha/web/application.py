@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from hypha.web.addresses import ClientAddress
 from hypha.web.apps import app_routes
+from hypha.web.contact import contact_routes
 from hypha.web.context import App, Receive, Scope, Send, WebContext
 from hypha.web.docs import docs_routes
 from hypha.web.failures import HttpFailure, to_response
@@ -53,6 +54,7 @@ def web_application(context: WebContext, more: Sequence[BaseRoute] = ()) -> App:
         *health_routes(context.not_ready, Diagnostics(context, addresses), metrics),
         *home_routes(context),
         *docs_routes(context),
+        *contact_routes(context.settings.security_contact),
         *file_routes(context, identities),
         Route("/ws", _no_socket, methods=["GET"]),
         *more,

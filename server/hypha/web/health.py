@@ -39,7 +39,8 @@ class Diagnostics:
 
     def allows(self, request: Request) -> bool:
         """Whether who asks may know."""
-        return is_private(self._addresses.of(request.scope))
+        # Behind a proxy that is not trusted everybody would have its private address.
+        return is_private(self._addresses.of(request.scope)) and not self._addresses.is_relayed(request.scope)
 
     def report(self) -> dict[str, Any]:
         """The figures. They are sizes of tables; nothing is searched for them."""

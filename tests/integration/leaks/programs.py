@@ -58,8 +58,7 @@ class Functions:
 
     async def first(self, items: Any) -> Any:
         """The first of some items; the others are never asked for."""
-        async for item in items:
-            return item
+        return await anext(aiter(items))
 
     def bad_result(self) -> Any:
         """Something that cannot be sent after something that can."""

@@ -116,6 +116,29 @@ async def test_clients_are_told_that_the_server_goes_away(tmp_path: Path, number
     assert "Traceback" not in server.log_tail()
 
 
+def is_stopped(pid: int) -> bool:
+    return " T " in Path(f"/proc/{pid}/stat").read_text()
+
+
+async def test_a_newcomer_is_not_refused_because_the_server_stood_still(tmp_path: Path):
+    server = ServerProcess(folder=tmp_path, env={"HYPHA_FIRST_FRAME_TIMEOUT": "0.5"})
+    await server.start()
+    try:
+        async with connect(server.ws_url) as socket_:
+            server.signal(signal.SIGSTOP)
+            while not is_stopped(server.pid):
+                await asyncio.sleep(0.01)
+            await socket_.send(json.dumps({"client_id": "somebody"}))
+            # Its time is over in any case, and what it sent lies in the socket.
+            await asyncio.sleep(1.2)
+            server.signal(signal.SIGCONT)
+            async with asyncio.timeout(10):
+                assert json.loads(await socket_.recv())["type"] == "connection_info"
+    finally:
+        server.signal(signal.SIGCONT)
+        assert await server.stop() == 0
+
+
 async def upgrade_status(port: int) -> int:
     """Status of the answer to a request for a WebSocket."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

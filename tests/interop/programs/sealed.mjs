@@ -28,6 +28,8 @@ async function* numbers(count) {
   for (let number = 0; number < count; number++) yield number;
 }
 
+const kept = {};
+
 const service = (id, ...trusted) => ({
   id,
   config: { visibility: "public", require_context: true, trusted_keys: trusted },
@@ -38,6 +40,15 @@ const service = (id, ...trusted) => ({
   },
   call_back: async (callback, context) => [await callback(1), await callback(2)],
   count: (to, context) => numbers(to),
+  total: async (items, context) => {
+    let sum = 0;
+    for await (const item of items) sum += item;
+    return sum;
+  },
+  keep: (listener, context) => {
+    kept.listener = listener;
+  },
+  tell_kept: async (value, context) => await kept.listener.heard(value),
   adder: (to, context) => (number) => number + to,
 });
 

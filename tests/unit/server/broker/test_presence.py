@@ -305,7 +305,7 @@ async def test_the_quiet_are_pinged_and_the_silent_cut(world: World):
 async def test_whom_nothing_reaches_is_cut_long_before_its_pong_is_due(world: World):
     _, outlet = await world.join("c1")
     outlet.unacknowledged = True
-    for _ in range(5):
+    for _ in range(6):
         world.clock.now += 2
         world.presence.sweep()
         assert outlet.closed is None
