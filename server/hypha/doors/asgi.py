@@ -10,7 +10,6 @@ application.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -24,7 +23,7 @@ from hypha.auth.admission import LEGACY_QUERY_REASON
 from hypha.auth.identity import root_user
 from hypha.doors.closing import NO_CODE, reason_of
 from hypha.doors.context import DoorContext
-from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket
+from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket, to_json
 
 __all__ = ["AsgiDoor"]
 
@@ -224,7 +223,7 @@ class _Outlet:
         self._put(len(data), {"type": "websocket.send", "bytes": data})
 
     def send_control(self, message: dict[str, Any]) -> None:
-        text = json.dumps(message, separators=(",", ":"))
+        text = to_json(message)
         self._put(len(text), {"type": "websocket.send", "text": text})
 
     def close(self, code: int, reason: str) -> None:

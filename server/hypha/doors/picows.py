@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import logging
 import socket
 import struct
@@ -27,7 +26,7 @@ from hypha.auth.admission import LEGACY_QUERY_REASON
 from hypha.doors.batch import BURST_LENGTH, Batch, binary_header
 from hypha.doors.closing import NO_CODE, code_of, reason_of
 from hypha.doors.context import DoorContext
-from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket
+from hypha.doors.handshake import LEGACY_MEMBERS, PeerSocket, to_json
 
 __all__ = ["Bridge", "PicowsDoor", "echo_listener"]
 
@@ -379,7 +378,7 @@ class _Outlet:
 
     def send_control(self, message: dict[str, Any]) -> None:
         self.flush()
-        self._transport.send(_TEXT, json.dumps(message, separators=(",", ":")).encode())
+        self._transport.send(_TEXT, to_json(message).encode())
 
     def close(self, code: int, reason: str) -> None:
         self.flush()
