@@ -137,6 +137,8 @@ async def test_b196_closing_works_on_a_fresh_object_and_twice() -> None:
         rpc.close()
         rpc.close()
         await rpc.disconnect()
+        assert rpc.state == "closed"
+        assert not any(rpc.stats().values())
 
 
 async def test_b197_a_closed_client_is_let_go(server_url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.seed.browser import Page, browser
 from tests.seed.document import block
-from tests.seed.later import needs_javascript, needs_sync
+from tests.seed.later import needs_javascript
 from tests.seed.terminal import Terminal
 
 pytestmark = pytest.mark.timeout(90)
@@ -104,7 +104,6 @@ def test_row_14_a_person_signs_up_in_the_browser_and_login_returns(served: Termi
         assert page.foreign == []
 
 
-@needs_sync
 def test_row_15_the_same_without_await(served: Terminal, tmp_path: Path):
     served.write("sync-login.py", SYNC_LOGIN + WHO)
     with browser(tmp_path) as page:
@@ -136,7 +135,6 @@ def test_row_18_the_callback_may_be_a_coroutine_function(served: Terminal):
     assert "Login timeout" in done.stdout
 
 
-@needs_sync
 @pytest.mark.parametrize("callback", [PLAIN_CALLBACK, CALLBACK + "login_callback = callback\n"])
 def test_row_17_and_18_the_same_without_await(served: Terminal, callback: str):
     served.write("sync-callback.py", SYNC_BEFORE + callback + tried(WITH_CALLBACK.replace("await ", "")))

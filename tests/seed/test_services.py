@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.seed.document import block
-from tests.seed.later import needs_javascript, needs_sync
+from tests.seed.later import needs_javascript
 from tests.seed.terminal import Running, Terminal
 
 pytestmark = pytest.mark.timeout(60)
@@ -51,14 +51,12 @@ def test_row_10_the_async_client_of_another_user_finds_the_service_by_its_name(s
     worker.wait_for_line("Hello John")
 
 
-@needs_sync
 def test_row_11_the_sync_client_of_another_user_finds_the_service_by_its_name(served: Terminal, worker: Running):
     served.write("sync-client.py", SYNC_CLIENT)
     done = served.run("python sync-client.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello John\n", "")
 
 
-@needs_sync
 def test_row_08_the_sync_worker_registers_its_service_and_stays(shell: Terminal):
     shell.serve(block("Starting the Server"))
     worker = work(shell, SYNC_WORKER)
